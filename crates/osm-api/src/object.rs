@@ -1,0 +1,220 @@
+//! The objects that `osm` reads, their kinds and their keys.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{MeshConfig, k8s};
+
+/// One object of the cluster, of a kind that `osm` reads.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Object {
+    /// A namespace; its labels say which mesh it belongs to.
+    Namespace(k8s::Namespace),
+    /// The identity that a workload runs as.
+    ServiceAccount(k8s::ServiceAccount),
+    /// A name and an address for a set of pods.
+    Service(k8s::Service),
+    /// The addresses behind a service.
+    EndpointSlice(k8s::EndpointSlice),
+    /// A pod.
+    Pod(k8s::Pod),
+    /// A number of equal pods.
+    Deployment(k8s::Deployment),
+    /// The settings of the mesh.
+    MeshConfig(MeshConfig),
+}
+
+/// The kinds of [`Object`], in the order in which they are best applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Kind {
+    /// `v1 Namespace`
+    Namespace,
+    /// `config.openservicemesh.io/v1alpha2 MeshConfig`
+    MeshConfig,
+    /// `v1 ServiceAccount`
+    ServiceAccount,
+    /// `v1 Service`
+    Service,
+    /// `discovery.k8s.io/v1 EndpointSlice`
+    EndpointSlice,
+    /// `apps/v1 Deployment`
+    Deployment,
+    /// `v1 Pod`
+    Pod,
+}
+
+/// A namespaced object's place, without its kind.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct NamespacedName {
+    /// The namespace; empty for an object of the whole cluster.
+    pub namespace: String,
+    /// The name.
+    pub name: String,
+}
+
+/// What tells one object from all others.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ObjectKey {
+    /// The kind.
+    pub kind: Kind,
+    /// The namespace; empty for an object of the whole cluster.
+    pub namespace: String,
+    /// The name.
+    pub name: String,
+}
+
+impl Object {
+    /// The kind.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Object::Namespace(_) => Kind::Namespace,
+            Object::ServiceAccount(_) => Kind::ServiceAccount,
+            Object::Service(_) => Kind::Service,
+            Object::EndpointSlice(_) => Kind::EndpointSlice,
+            Object::Pod(_) => Kind::Pod,
+            Object::Deployment(_) => Kind::Deployment,
+            Object::MeshConfig(_) => Kind::MeshConfig,
+        }
+    }
+
+    /// Kind, namespace and name.
+    pub fn key(&self) -> ObjectKey {
+        let metadata = self.metadata();
+        ObjectKey {
+            kind: self.kind(),
+            namespace: metadata.namespace.clone().unwrap_or_default(),
+            name: metadata.name.clone().unwrap_or_default(),
+        }
+    }
+
+    /// The metadata.
+    pub fn metadata(&self) -> &k8s::ObjectMeta {
+        match self {
+            Object::Namespace(o) => &o.metadata,
+            Object::ServiceAccount(o) => &o.metadata,
+            Object::Service(o) => &o.metadata,
+            Object::EndpointSlice(o) => &o.metadata,
+            Object::Pod(o) => &o.metadata,
+            Object::Deployment(o) => &o.metadata,
+            Object::MeshConfig(o) => &o.metadata,
+        }
+    }
+
+    /// The metadata, to be changed.
+    pub fn metadata_mut(&mut self) -> &mut k8s::ObjectMeta {
+        match self {
+            Object::Namespace(o) => &mut o.metadata,
+            Object::ServiceAccount(o) => &mut o.metadata,
+            Object::Service(o) => &mut o.metadata,
+            Object::EndpointSlice(o) => &mut o.metadata,
+            Object::Pod(o) => &mut o.metadata,
+            Object::Deployment(o) => &mut o.metadata,
+            Object::MeshConfig(o) => &mut o.metadata,
+        }
+    }
+
+    /// The object as the manifest that [`crate::ManifestSet`] reads again, `apiVersion` and `kind` included.
+    pub fn to_manifest(&self) -> serde_json::Value {
+        let typed = match self {
+            Object::Namespace(o) => serde_json::to_value(o),
+            Object::ServiceAccount(o) => serde_json::to_value(o),
+            Object::Service(o) => serde_json::to_value(o),
+            Object::EndpointSlice(o) => serde_json::to_value(o),
+            Object::Pod(o) => serde_json::to_value(o),
+            Object::Deployment(o) => serde_json::to_value(o),
+            Object::MeshConfig(o) => serde_json::to_value(o),
+        };
+        let mut value = typed.expect("Kubernetes types have string keys only, so they are JSON");
+        let kind = self.kind();
+        value["apiVersion"] = kind.api_version().into();
+        value["kind"] = kind.name().into();
+        value
+    }
+}
+
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Kind; 7] = [
+        Kind::Namespace,
+        Kind::MeshConfig,
+        Kind::ServiceAccount,
+        Kind::Service,
+        Kind::EndpointSlice,
+        Kind::Deployment,
+        Kind::Pod,
+    ];
+
+    /// The name in manifests.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Namespace => "Namespace",
+            Kind::ServiceAccount => "ServiceAccount",
+            Kind::Service => "Service",
+            Kind::EndpointSlice => "EndpointSlice",
+            Kind::Pod => "Pod",
+            Kind::Deployment => "Deployment",
+            Kind::MeshConfig => "MeshConfig",
+        }
+    }
+
+    /// The `apiVersion` in manifests.
+    pub fn api_version(self) -> &'static str {
+        match self {
+            Kind::Namespace | Kind::ServiceAccount | Kind::Service | Kind::Pod => "v1",
+            Kind::EndpointSlice => "discovery.k8s.io/v1",
+            Kind::Deployment => "apps/v1",
+            Kind::MeshConfig => "config.openservicemesh.io/v1alpha2",
+        }
+    }
+
+    /// Whether objects of this kind live in a namespace.
+    pub fn is_namespaced(self) -> bool {
+        match self {
+            Kind::Namespace => false,
+            Kind::ServiceAccount
+            | Kind::Service
+            | Kind::EndpointSlice
+            | Kind::Pod
+            | Kind::Deployment
+            | Kind::MeshConfig => true,
+        }
+    }
+}
+
+impl ObjectKey {
+    /// The key of a namespaced object.
+    pub fn new(kind: Kind, namespace: &str, name: &str) -> ObjectKey {
+        ObjectKey { kind, namespace: namespace.to_owned(), name: name.to_owned() }
+    }
+
+    /// Namespace and name.
+    pub fn namespaced_name(&self) -> NamespacedName {
+        NamespacedName { namespace: self.namespace.clone(), name: self.name.clone() }
+    }
+}
+
+impl NamespacedName {
+    /// From its parts.
+    pub fn new(namespace: &str, name: &str) -> NamespacedName {
+        NamespacedName { namespace: namespace.to_owned(), name: name.to_owned() }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl fmt::Display for NamespacedName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.namespace.is_empty() { f.write_str(&self.name) } else { write!(f, "{}/{}", self.namespace, self.name) }
+    }
+}
+
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind, self.namespaced_name())
+    }
+}

@@ -1,0 +1,1 @@
+//! The controller: one loop from changes to sessions, certificates, health.

@@ -1,0 +1,1 @@
+//! Pod in, Pod out: the sidecar, the init container and the shape.

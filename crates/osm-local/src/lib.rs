@@ -1,0 +1,1 @@
+//! The runner: pods as processes in network namespaces on one machine, without a cluster.

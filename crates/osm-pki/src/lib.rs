@@ -1,0 +1,1 @@
+//! Certificates and tokens: issuing, rotation arithmetic, checking.

@@ -1,0 +1,1 @@
+//! Redirection and hold: one type, its arguments and its iptables rules.

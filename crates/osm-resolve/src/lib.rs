@@ -1,0 +1,1 @@
+//! World in, Mesh and Problems out: Kubernetes types end here.

@@ -1,0 +1,1 @@
+//! In the pod: init installs redirection and hold, agent supervises Envoy.

@@ -1,0 +1,1 @@
+//! Changes from outside: a watched directory of manifests.

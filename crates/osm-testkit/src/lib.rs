@@ -1,0 +1,1 @@
+//! What tests share: golden files, waiting with a deadline, where Envoy is.

@@ -1,0 +1,1 @@
+//! ProxyView in, Envoy resources out: Envoy types begin here.

@@ -1,0 +1,1 @@
+//! Encoded resources and the delta xDS session as a state machine without input or output.
