@@ -1,0 +1,66 @@
+//! Servers: HTTP, and a protocol in which the server speaks first.
+
+use std::convert::Infallible;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::say;
+
+/// What the server that speaks first says.
+pub(crate) const GREETING: &str = "hello, you have reached a server that speaks first\n";
+
+/// Answers every HTTP/1 request with a greeting, until killed.
+pub(crate) async fn serve(port: u16, name: String) -> Result<()> {
+    let listener = listen(port).await?;
+    say(&format!("{name} serves HTTP on port {port}"));
+    let name: Arc<str> = name.into();
+    loop {
+        let (stream, _) = listener.accept().await.context("accepting a connection")?;
+        let name = Arc::clone(&name);
+        tokio::spawn(async move {
+            let answer = service_fn(|request: Request<Incoming>| {
+                let greeting = format!("hello from {name}, you asked for {}\n", request.uri().path());
+                async move { Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(greeting)))) }
+            });
+            // A client that goes away in the middle is its own affair.
+            hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), answer).await.ok();
+        });
+    }
+}
+
+/// Greets every connection first, then echoes, until killed.
+pub(crate) async fn greet(port: u16) -> Result<()> {
+    let listener = listen(port).await?;
+    say(&format!("speaks first on port {port}"));
+    loop {
+        let (stream, _) = listener.accept().await.context("accepting a connection")?;
+        tokio::spawn(async move {
+            // A client that goes away in the middle is its own affair.
+            greet_one(stream).await.ok();
+        });
+    }
+}
+
+async fn greet_one(mut stream: TcpStream) -> std::io::Result<()> {
+    stream.write_all(GREETING.as_bytes()).await?;
+    let mut buffer = [0; 4096];
+    loop {
+        match stream.read(&mut buffer).await? {
+            0 => return Ok(()),
+            length => stream.write_all(&buffer[..length]).await?,
+        }
+    }
+}
+
+async fn listen(port: u16) -> Result<TcpListener> {
+    TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await.with_context(|| format!("listening on port {port}"))
+}
