@@ -1,1 +1,9 @@
-//! What tests share: golden files, waiting with a deadline, where Envoy is.
+//! What tests share: golden files, waiting with a deadline, where Envoy is and what it says of a configuration.
+
+mod envoy;
+mod eventually;
+mod golden;
+
+pub use envoy::{envoy, find_envoy, validate_with_envoy};
+pub use eventually::{Outcome, eventually};
+pub use golden::{Case, golden, golden_text};
