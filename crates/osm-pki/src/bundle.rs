@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn what_is_not_a_root_is_refused() {
         assert!(matches!(TrustBundle::from_pem(""), Err(BundleError::Empty)));
-        assert!(matches!(TrustBundle::from_pem("-----BEGIN nonsense"), Err(BundleError::Empty)));
+        assert!(matches!(TrustBundle::from_pem("-----BEGIN nonsense"), Err(BundleError::Pem { number: 1, .. })));
         let text = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
         assert!(matches!(TrustBundle::from_pem(text), Err(BundleError::NotAnAuthority { number: 1, .. })));
         let many: String = (0..=MAX_ROOTS).map(|i| authority(&format!("d{i}")).cert_pem().to_owned()).collect();
