@@ -1,0 +1,201 @@
+//! A lab: one mesh of its own, brought up for one scenario and taken down with it.
+//!
+//! The words are those of a person at a terminal: every step is a command of `osm`, so a scenario that fails can be
+//! repeated by hand.
+
+mod command;
+mod pod;
+mod status;
+mod wait;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Child;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::Choice;
+pub(crate) use command::Output;
+pub(crate) use command::run;
+pub(crate) use pod::{LoadCounts, Pod};
+pub(crate) use status::{PodStatus, Status};
+pub(crate) use wait::wait_for;
+
+/// One mesh, from `osm local up` to `osm local down`.
+pub(crate) struct Lab {
+    name: String,
+    folder: PathBuf,
+    is_kept: bool,
+}
+
+/// A command in the background, killed when dropped.
+pub(crate) struct Background {
+    pub(crate) child: Child,
+}
+
+impl Lab {
+    /// Brings up a mesh with these manifests and waits until its pods are ready.
+    pub(crate) fn up(choice: &Choice, manifests: &str) -> Result<Lab> {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let name = format!("e2e-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let folder = std::env::temp_dir().join(format!("osm-{name}"));
+        fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
+        let lab = Lab { name, folder, is_kept: choice.keep };
+        fs::write(lab.folder.join("images.yaml"), images()?)?;
+        let first = lab.write("first.yaml", manifests)?;
+        let images = lab.folder.join("images.yaml");
+        let arguments = ["up", "--name", &lab.name, "--timeout", "60s", "--images", text(&images), "-f", text(&first)];
+        run(osm(), &[&["local"], &arguments[..]].concat())?.success().context("osm local up")?;
+        Ok(lab)
+    }
+
+    /// Runs `osm local VERB --name LAB ARGUMENTS`.
+    pub(crate) fn osm(&self, verb: &str, arguments: &[&str]) -> Result<Output> {
+        run(osm(), &[&["local", verb, "--name", &self.name], arguments].concat())
+    }
+
+    /// Applies manifests; an error if any of them is not taken in.
+    pub(crate) fn apply(&self, manifests: &str) -> Result<()> {
+        self.apply_file("apply.yaml", manifests)?.success().context("osm local apply")?;
+        Ok(())
+    }
+
+    /// Applies manifests under a file name of the scenario's choice, whatever comes of it.
+    pub(crate) fn apply_file(&self, file: &str, manifests: &str) -> Result<Output> {
+        let path = self.write(file, manifests)?;
+        self.osm("apply", &["-f", text(&path)])
+    }
+
+    /// Deletes the objects of manifests.
+    pub(crate) fn delete(&self, manifests: &str) -> Result<()> {
+        let path = self.write("delete.yaml", manifests)?;
+        self.osm("delete", &["-f", text(&path)])?.success().context("osm local delete")?;
+        Ok(())
+    }
+
+    /// A pod by `namespace/name`.
+    pub(crate) fn pod<'a>(&'a self, name: &'a str) -> Pod<'a> {
+        Pod::new(self, name)
+    }
+
+    /// `osm local status`.
+    pub(crate) fn status(&self) -> Result<Status> {
+        let output = self.osm("status", &["-o", "json"])?;
+        serde_json::from_str(&output.success()?).context("reading the status")
+    }
+
+    /// Waits until the status of a pod satisfies a condition.
+    pub(crate) fn wait_for(&self, pod: &str, what: &str, condition: impl Fn(&PodStatus) -> bool) -> Result<PodStatus> {
+        wait_for(&format!("{pod} is {what}"), || {
+            let status = self.status()?;
+            let found = status.pods.into_iter().find(|p| p.full_name() == pod).context("there is no such pod")?;
+            ensure!(condition(&found), "it is {found:?}");
+            Ok(found)
+        })
+    }
+
+    /// Waits until a pod is ready.
+    pub(crate) fn wait_ready(&self, pod: &str) -> Result<PodStatus> {
+        self.wait_for(pod, "ready", |status| status.ready)
+    }
+
+    /// The cluster address of a service by `namespace/name`.
+    pub(crate) fn cluster_ip(&self, service: &str) -> Result<String> {
+        let status = self.status()?;
+        let found = status.services.into_iter().find(|s| format!("{}/{}", s.namespace, s.name) == service);
+        found.with_context(|| format!("no service {service}"))?.cluster_ip.context("it has no address")
+    }
+
+    /// Runs a command in the namespaces of the router.
+    pub(crate) fn node(&self, command: &[&str]) -> Result<Output> {
+        self.osm("exec", &[&["--node", "--"], command].concat())
+    }
+
+    /// Starts a command in the namespaces of the router.
+    pub(crate) fn node_in_background(&self, command: &[&str]) -> Result<Background> {
+        Background::start(&[&["local", "exec", "--name", &self.name, "--node", "--"], command].concat())
+    }
+
+    /// A file of this lab.
+    pub(crate) fn path(&self, file: &str) -> PathBuf {
+        self.folder.join(file)
+    }
+
+    /// The lab's name, as `--name` takes it.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn write(&self, file: &str, content: &str) -> Result<PathBuf> {
+        let path = self.folder.join(file);
+        fs::write(&path, content).with_context(|| format!("writing {}", path.display()))?;
+        Ok(path)
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if self.is_kept {
+            return;
+        }
+        // There is nobody to tell: what would be left behind is found by the scenario that compares the machine.
+        run(osm(), &["local", "down", "--name", &self.name]).ok();
+        fs::remove_dir_all(&self.folder).ok();
+    }
+}
+
+impl Background {
+    /// Starts `osm ARGUMENTS`.
+    pub(crate) fn start(arguments: &[&str]) -> Result<Background> {
+        Ok(Background { child: command::start(osm(), arguments)? })
+    }
+
+    /// Waits for its end and takes what it printed.
+    pub(crate) fn finish(mut self) -> Result<Output> {
+        command::finish(&mut self.child)
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        // Already ended is as good.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// Refuses early, with the reason, what would fail late without one.
+pub(crate) fn check_machine() -> Result<()> {
+    let user = run(Path::new("id"), &["-u"])?.success()?;
+    ensure!(user.trim() == "0", "network namespaces need root; run it as root");
+    for program in ["osm", "osm-controller", "osm-sidecar", "osm-demo"] {
+        let path = binary(program)?;
+        ensure!(
+            path.exists(),
+            "{} is missing; build it with: cargo build --profile ci --workspace --bins",
+            path.display()
+        );
+    }
+    osm_testkit::find_envoy().context("Envoy is missing; ./test fetches it")?;
+    Ok(())
+}
+
+/// A program of ours, beside this one.
+pub(crate) fn binary(name: &str) -> Result<PathBuf> {
+    let own = std::env::current_exe().context("finding this program")?;
+    Ok(own.parent().context("finding this program's folder")?.join(name))
+}
+
+fn osm() -> &'static Path {
+    static OSM: std::sync::OnceLock<PathBuf> = std::sync::OnceLock::new();
+    OSM.get_or_init(|| binary("osm").expect("check_machine found it"))
+}
+
+fn images() -> Result<String> {
+    Ok(format!("images:\n  osm-demo:\n    command: [{}]\n", binary("osm-demo")?.display()))
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("paths of labs are made of ASCII")
+}

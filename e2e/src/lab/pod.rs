@@ -1,0 +1,107 @@
+//! A pod of a lab, and what is done in it.
+
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{Background, Lab, Output};
+
+/// A pod by `namespace/name`.
+#[derive(Clone, Copy)]
+pub(crate) struct Pod<'a> {
+    lab: &'a Lab,
+    name: &'a str,
+}
+
+/// What `osm-demo load` counted.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct LoadCounts {
+    pub(crate) tried: u64,
+    pub(crate) ok: u64,
+    pub(crate) other_status: u64,
+    pub(crate) refused: u64,
+    pub(crate) reset: u64,
+    pub(crate) timed_out: u64,
+    pub(crate) failed: u64,
+    pub(crate) slowest_ms: u64,
+}
+
+impl<'a> Pod<'a> {
+    pub(super) fn new(lab: &'a Lab, name: &'a str) -> Pod<'a> {
+        Pod { lab, name }
+    }
+
+    /// Runs a command in the pod's first own container.
+    pub(crate) fn exec(&self, command: &[&str]) -> Result<Output> {
+        self.lab.osm("exec", &[&[self.name, "--"], command].concat())
+    }
+
+    /// Runs a command in a container of the pod.
+    pub(crate) fn exec_in(&self, container: &str, command: &[&str]) -> Result<Output> {
+        self.lab.osm("exec", &[&[self.name, "-c", container, "--"], command].concat())
+    }
+
+    /// Starts a command in the pod's first own container.
+    pub(crate) fn exec_in_background(&self, command: &[&str]) -> Result<Background> {
+        Background::start(&[&["local", "exec", "--name", self.lab.name(), self.name, "--"], command].concat())
+    }
+
+    /// One request without retries from the pod: the body of an answer with status 200, an error otherwise.
+    pub(crate) fn get(&self, url: &str) -> Result<String> {
+        let demo = super::binary("osm-demo")?;
+        let output = self.exec(&[&demo.to_string_lossy(), "once", url])?;
+        let said = output.success().with_context(|| format!("{} asks {url}", self.name))?;
+        let (_, body) = said.split_once(" body ").context("the answer has no body")?;
+        Ok(body.to_owned())
+    }
+
+    /// What the agent of the pod says on one of its own ports.
+    pub(crate) fn admin(&self, path: &str) -> Result<String> {
+        self.get(&format!("http://127.0.0.1:15000{path}"))
+    }
+
+    /// A counter or gauge of the pod's Envoy; 0 if it has none of that name.
+    pub(crate) fn stat(&self, name: &str) -> Result<u64> {
+        let stats = self.admin("/stats")?;
+        let line = stats.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+        line.map_or(Ok(0), |value| value.parse().with_context(|| format!("{name} is {value}")))
+    }
+
+    /// The timeline of the pod's sidecar.
+    pub(crate) fn startup(&self) -> Result<Value> {
+        serde_json::from_str(&self.get("http://127.0.0.1:15904/osm-sidecar/startup")?).context("reading the timeline")
+    }
+
+    /// Kills the pod's Envoy and waits until another one is programmed.
+    pub(crate) fn kill_envoy(&self) -> Result<()> {
+        let before = self.envoy_process()?;
+        self.exec_in("envoy", &["kill", "-9", &before])?.success()?;
+        super::wait_for("Envoy is back and programmed", || {
+            ensure!(self.envoy_process()? != before, "the killed Envoy is still there");
+            self.get("http://127.0.0.1:15904/osm-sidecar/ready")
+        })?;
+        Ok(())
+    }
+
+    fn envoy_process(&self) -> Result<String> {
+        let found = self.exec_in("envoy", &["pgrep", "-x", "envoy"])?.success()?;
+        let first = found.lines().next().context("no Envoy runs")?;
+        Ok(first.to_owned())
+    }
+
+    /// Starts a load of new connections.
+    pub(crate) fn load(&self, url: &str, rate: u32, seconds: u32) -> Result<Background> {
+        let demo = super::binary("osm-demo")?;
+        let (rate, seconds) = (rate.to_string(), seconds.to_string());
+        self.exec_in_background(&[&demo.to_string_lossy(), "load", url, "--rate", &rate, "--seconds", &seconds])
+    }
+}
+
+impl LoadCounts {
+    /// Reads what a load printed.
+    pub(crate) fn of(load: Background) -> Result<LoadCounts> {
+        let said = load.finish()?.success()?;
+        let last = said.lines().last().context("the load printed nothing")?;
+        serde_json::from_str(last).with_context(|| format!("reading the counts in {said}"))
+    }
+}

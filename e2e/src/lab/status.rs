@@ -1,0 +1,42 @@
+//! What `osm local status -o json` says, as far as scenarios ask.
+
+use serde::Deserialize;
+
+/// The status of a lab.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Status {
+    pub(crate) pods: Vec<PodStatus>,
+    pub(crate) services: Vec<ServiceStatus>,
+}
+
+/// The status of a service.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ServiceStatus {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    #[serde(default)]
+    pub(crate) cluster_ip: Option<String>,
+}
+
+/// The status of a pod.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct PodStatus {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+    pub(crate) phase: String,
+    #[serde(default)]
+    pub(crate) ready: bool,
+}
+
+impl PodStatus {
+    /// `namespace/name`.
+    pub(crate) fn full_name(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
+
+    /// Whether its containers have ended for good.
+    pub(crate) fn is_over(&self) -> bool {
+        self.phase == "Succeeded" || self.phase == "Failed"
+    }
+}

@@ -1,0 +1,85 @@
+//! End-to-end scenarios: real pods, real Envoy, real kernel rules.
+//!
+//! A scenario is a function over a [`lab::Lab`]. This program runs those whose names were asked for, says what each
+//! took, and ends with a line of counts.
+
+mod lab;
+mod scenarios;
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+
+#[derive(Parser)]
+#[command(about = "Runs end-to-end scenarios on this machine; needs root.")]
+struct Arguments {
+    /// Run only scenarios whose name contains one of these.
+    names: Vec<String>,
+    /// How often a repeated scenario repeats.
+    #[arg(long, default_value_t = 20)]
+    count: u32,
+    /// Print the names of the scenarios and what they show.
+    #[arg(long)]
+    list: bool,
+    /// Leave the labs running, to look into them; `osm local down --name NAME` takes one down.
+    #[arg(long)]
+    keep: bool,
+}
+
+/// What a scenario may choose by.
+pub(crate) struct Choice {
+    /// How often to repeat.
+    pub(crate) count: u32,
+    /// Whether labs stay up.
+    pub(crate) keep: bool,
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            say(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<bool> {
+    let asked =
+        |name: &str| arguments.names.is_empty() || arguments.names.iter().any(|part| name.contains(part.as_str()));
+    let chosen: Vec<_> = scenarios::ALL.iter().filter(|scenario| asked(scenario.name)).collect();
+    if arguments.list {
+        chosen.iter().for_each(|scenario| say(&format!("{:32} {}", scenario.name, scenario.shows)));
+        return Ok(true);
+    }
+    lab::check_machine().context("this machine cannot run the scenarios")?;
+    let choice = Choice { count: arguments.count, keep: arguments.keep };
+    let (mut passed, mut failed) = (0, 0);
+    for scenario in chosen {
+        let start = Instant::now();
+        let result = (scenario.run)(&choice);
+        let took = start.elapsed().as_secs_f64();
+        match result {
+            Ok(figures) => {
+                passed += 1;
+                let figures = if figures.is_empty() { String::new() } else { format!(": {figures}") };
+                say(&format!("    ok      {took:6.1} s  {}{figures}", scenario.name));
+            }
+            Err(error) => {
+                failed += 1;
+                say(&format!("    FAILED  {took:6.1} s  {} ({})\n{error:?}\n", scenario.name, scenario.shows));
+            }
+        }
+    }
+    say(&format!("{passed} passed, {failed} failed"));
+    Ok(failed == 0 && passed > 0)
+}
+
+/// One line of what a person or a script reads.
+#[expect(clippy::print_stdout, reason = "printing is what this program is for")]
+fn say(line: &str) {
+    println!("{line}");
+}

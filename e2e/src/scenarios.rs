@@ -1,0 +1,97 @@
+//! The scenarios, in the order in which they are best run: a failure of an early one explains later ones.
+
+mod hold;
+mod input;
+mod isolation;
+mod machine;
+mod manifests;
+mod traffic;
+mod updates;
+
+use anyhow::Result;
+
+use crate::Choice;
+
+/// One scenario.
+pub(crate) struct Scenario {
+    /// Its name on the command line.
+    pub(crate) name: &'static str,
+    /// What it shows, in a sentence.
+    pub(crate) shows: &'static str,
+    /// Runs it; the text holds the figures worth printing.
+    pub(crate) run: fn(&Choice) -> Result<String>,
+}
+
+/// Every scenario.
+pub(crate) const ALL: &[Scenario] = &[
+    Scenario {
+        name: "two-programs-talk",
+        shows: "a client reaches a server by every name and by address, through both Envoys, over HTTP and TCP",
+        run: traffic::two_programs_talk,
+    },
+    Scenario {
+        name: "the-wire-is-encrypted",
+        shows: "a capture on the bridge holds plain text of pods outside the mesh, and none of pods inside",
+        run: traffic::the_wire_is_encrypted,
+    },
+    Scenario {
+        name: "the-mesh-is-closed",
+        shows: "a pod outside the mesh gets no answer from a pod inside",
+        run: traffic::the_mesh_is_closed,
+    },
+    Scenario {
+        name: "once-with-hold",
+        shows: "a pod that connects once, at once, and is never restarted, succeeds every time",
+        run: hold::once_with_hold,
+    },
+    Scenario {
+        name: "once-without-hold",
+        shows: "the same pod fails when the hold is switched off: the promise is the hold's work",
+        run: hold::once_without_hold,
+    },
+    Scenario {
+        name: "envoy-killed-under-load",
+        shows: "Envoy killed under 200 new connections a second: none is refused",
+        run: hold::envoy_killed_under_load,
+    },
+    Scenario {
+        name: "controller-killed",
+        shows: "traffic goes on and Envoy is programmed again while the controller is down",
+        run: hold::controller_killed,
+    },
+    Scenario {
+        name: "the-sidecar-is-out-of-reach",
+        shows: "an application can neither stop Envoy, nor read keys, nor ask for secrets, nor open its sockets",
+        run: isolation::the_sidecar_is_out_of_reach,
+    },
+    Scenario {
+        name: "a-cluster-update-takes-effect",
+        shows: "a changed cluster is in force at a proxy that already runs",
+        run: updates::a_cluster_update_takes_effect,
+    },
+    Scenario {
+        name: "an-unrelated-change-touches-nothing",
+        shows: "services come and go while a connection stays open",
+        run: updates::an_unrelated_change_touches_nothing,
+    },
+    Scenario {
+        name: "bad-input-is-named",
+        shows: "every bad object is named by file, object and field, and the rest goes on",
+        run: input::bad_input_is_named,
+    },
+    Scenario {
+        name: "ten-thousand-objects",
+        shows: "ten thousand objects at once are taken in, and pods still start",
+        run: input::ten_thousand_objects,
+    },
+    Scenario {
+        name: "the-machine-stays-as-it-was",
+        shows: "tables, links, namespaces, mounts and processes of the machine are the same before and after",
+        run: machine::the_machine_stays_as_it_was,
+    },
+    Scenario {
+        name: "a-killed-runner-leaves-nothing",
+        shows: "kill -9 of the runner ends everything that it started",
+        run: machine::a_killed_runner_leaves_nothing,
+    },
+];

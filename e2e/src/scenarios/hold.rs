@@ -1,0 +1,110 @@
+//! The hold: a connection that the proxy cannot take yet waits instead of being refused.
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::manifests::{once_pod, shop};
+use crate::Choice;
+use crate::lab::{Lab, LoadCounts, PodStatus, wait_for};
+
+/// Pods started together; more only measures how slow two cores are.
+const BATCH: u32 = 10;
+
+pub(super) fn once_with_hold(choice: &Choice) -> Result<String> {
+    let lab = Lab::up(choice, &shop())?;
+    lab.wait_ready("shop/server")?;
+    let mut connect_ms = Vec::new();
+    let mut begun = 0;
+    while begun < choice.count {
+        let batch = BATCH.min(choice.count - begun);
+        // Both shapes in turn: in one the kubelet's order lets the application start with the sidecar, in the other after it.
+        let shape = if (begun / BATCH).is_multiple_of(2) { "native" } else { "init" };
+        let pods: Vec<String> = (begun..begun + batch).map(|i| format!("once-{i}")).collect();
+        let annotations = format!("openservicemesh.io/startup: {shape}");
+        let manifests: String = pods.iter().map(|pod| once_pod(pod, &annotations)).collect();
+        lab.apply(&manifests)?;
+        for pod in &pods {
+            let status = lab.wait_for(&format!("shop/{pod}"), "over", PodStatus::is_over)?;
+            let log = lab.osm("logs", &[&format!("shop/{pod}"), "-c", "once"])?.all();
+            ensure!(status.phase == "Succeeded", "pod {pod} (shape {shape}) ended {}: {log}", status.phase);
+            connect_ms.push(number_after(&log, "connect_ms ").with_context(|| format!("pod {pod} said {log}"))?);
+        }
+        lab.delete(&manifests)?;
+        begun += batch;
+    }
+    connect_ms.sort_unstable();
+    Ok(format!(
+        "{begun} of {begun} succeeded; connect() took {} ms at the median, {} ms at most",
+        connect_ms[connect_ms.len() / 2],
+        connect_ms[connect_ms.len() - 1]
+    ))
+}
+
+pub(super) fn once_without_hold(choice: &Choice) -> Result<String> {
+    let lab = Lab::up(choice, &shop())?;
+    lab.wait_ready("shop/server")?;
+    let count = choice.count.min(BATCH);
+    let pods: Vec<String> = (0..count).map(|i| format!("once-{i}")).collect();
+    let annotations = "openservicemesh.io/hold: none";
+    lab.apply(&pods.iter().map(|pod| once_pod(pod, annotations)).collect::<String>())?;
+    let mut refused = 0;
+    for pod in &pods {
+        lab.wait_for(&format!("shop/{pod}"), "over", PodStatus::is_over)?;
+        let log = lab.osm("logs", &[&format!("shop/{pod}"), "-c", "once"])?.all();
+        refused += u32::from(log.contains("refused"));
+    }
+    if refused == 0 {
+        bail!("none of {count} pods was refused without the hold: the scenario with it proves nothing");
+    }
+    Ok(format!("{refused} of {count} refused"))
+}
+
+pub(super) fn envoy_killed_under_load(choice: &Choice) -> Result<String> {
+    let lab = Lab::up(choice, &shop())?;
+    lab.wait_ready("shop/server")?;
+    lab.wait_ready("shop/client")?;
+    let client = lab.pod("shop/client");
+    wait_for("the server answers", || client.get("http://server.shop/"))?;
+    let load = client.load("http://server.shop/", 200, 8)?;
+    let mut kills = 0;
+    let before = client.stat("cluster.shop/server|80.upstream_rq_total")?;
+    wait_for("the load has begun", || {
+        let now = client.stat("cluster.shop/server|80.upstream_rq_total")?;
+        ensure!(now > before + 100, "{now} requests so far");
+        Ok(())
+    })?;
+    for _ in 0..3 {
+        client.kill_envoy()?;
+        kills += 1;
+    }
+    let counts = LoadCounts::of(load)?;
+    let LoadCounts { tried, ok, refused, reset, timed_out, failed, other_status, slowest_ms } = counts;
+    ensure!(tried > 1_000, "only {tried} connections were tried");
+    ensure!(refused == 0 && timed_out == 0 && failed == 0 && other_status == 0, "{counts:?}");
+    ensure!(ok + reset == tried, "{counts:?}");
+    let restarts = client.startup()?["envoyRestarts"].as_array().map_or(0, Vec::len);
+    ensure!(restarts >= kills, "{kills} kills, but the timeline holds {restarts} restarts");
+    Ok(format!("{kills} kills, {tried} connections, 0 refused, {reset} reset in flight, slowest {slowest_ms} ms"))
+}
+
+pub(super) fn controller_killed(choice: &Choice) -> Result<String> {
+    let lab = Lab::up(choice, &shop())?;
+    lab.wait_ready("shop/server")?;
+    lab.wait_ready("shop/client")?;
+    let client = lab.pod("shop/client");
+    wait_for("the server answers", || client.get("http://server.shop/"))?;
+    lab.node(&["pkill", "-STOP", "-x", "osm-controller"])?.success()?;
+    client.get("http://server.shop/").context("with the controller stopped")?;
+    client.kill_envoy().context("Envoy is programmed again without the controller")?;
+    client.get("http://server.shop/").context("after Envoy was killed with the controller stopped")?;
+    lab.node(&["pkill", "-KILL", "-x", "osm-controller"])?.success()?;
+    let body = super::manifests::service("shop", "late", "{name: http, port: 81, targetPort: 8080}")
+        .replace("{app: late}", "{app: server}");
+    lab.apply(&body)?;
+    wait_for("a service made after the controller came back is reached", || client.get("http://late.shop:81/"))?;
+    Ok(String::new())
+}
+
+fn number_after(text: &str, mark: &str) -> Option<u64> {
+    let rest = &text[text.find(mark)? + mark.len()..];
+    rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+}

@@ -1,0 +1,123 @@
+//! Manifests that several scenarios share.
+
+/// A namespace of the mesh.
+pub(crate) fn mesh_namespace(name: &str) -> String {
+    format!(
+        "---
+apiVersion: v1
+kind: Namespace
+metadata:
+  name: {name}
+  labels: {{openservicemesh.io/monitored-by: osm}}
+  annotations: {{openservicemesh.io/sidecar-injection: enabled}}
+"
+    )
+}
+
+/// A namespace outside the mesh.
+pub(crate) fn plain_namespace(name: &str) -> String {
+    format!("---\napiVersion: v1\nkind: Namespace\nmetadata: {{name: {name}}}\n")
+}
+
+/// A service account.
+pub(crate) fn service_account(namespace: &str, name: &str) -> String {
+    format!("---\napiVersion: v1\nkind: ServiceAccount\nmetadata: {{name: {name}, namespace: {namespace}}}\n")
+}
+
+/// A service for the pods with label `app: NAME`, with these ports as in YAML.
+pub(crate) fn service(namespace: &str, name: &str, ports: &str) -> String {
+    format!(
+        "---
+apiVersion: v1
+kind: Service
+metadata: {{name: {name}, namespace: {namespace}}}
+spec:
+  selector: {{app: {name}}}
+  ports: [{ports}]
+"
+    )
+}
+
+/// One pod that runs `osm-demo` with these arguments under the service account of its own name, labelled `app: APP`.
+pub(crate) fn demo_pod(namespace: &str, name: &str, app: &str, arguments: &str) -> String {
+    format!(
+        "---
+apiVersion: v1
+kind: Pod
+metadata:
+  name: {name}
+  namespace: {namespace}
+  labels: {{app: {app}}}
+spec:
+  serviceAccountName: {name}
+  containers:
+    - name: main
+      image: osm-demo
+      args: [{arguments}]
+"
+    )
+}
+
+/// A pod that stays and does nothing, to run commands in.
+pub(crate) fn idle_pod(namespace: &str, name: &str) -> String {
+    format!(
+        "---
+apiVersion: v1
+kind: Pod
+metadata: {{name: {name}, namespace: {namespace}, labels: {{app: {name}}}}}
+spec:
+  serviceAccountName: {name}
+  containers:
+    - name: main
+      image: osm-demo
+      command: [sleep, infinity]
+"
+    )
+}
+
+/// Namespace `shop` of the mesh: `server` answers HTTP on port 80 of its service, `client` waits for commands.
+pub(crate) fn shop() -> String {
+    [
+        mesh_namespace("shop"),
+        service_account("shop", "server"),
+        service_account("shop", "client"),
+        service("shop", "server", "{name: http, port: 80, targetPort: 8080}"),
+        demo_pod("shop", "server", "server", "serve, --port, '8080', --name, server"),
+        idle_pod("shop", "client"),
+    ]
+    .concat()
+}
+
+/// The same outside the mesh, in namespace `plain`.
+pub(crate) fn plain_shop() -> String {
+    [
+        plain_namespace("plain"),
+        service_account("plain", "server"),
+        service_account("plain", "client"),
+        service("plain", "server", "{name: http, port: 80, targetPort: 8080}"),
+        demo_pod("plain", "server", "server", "serve, --port, '8080', --name, server"),
+        idle_pod("plain", "client"),
+    ]
+    .concat()
+}
+
+/// A pod that connects once, at once, and is never restarted.
+pub(crate) fn once_pod(name: &str, annotations: &str) -> String {
+    format!(
+        "---
+apiVersion: v1
+kind: Pod
+metadata:
+  name: {name}
+  namespace: shop
+  annotations: {{{annotations}}}
+spec:
+  serviceAccountName: client
+  restartPolicy: Never
+  containers:
+    - name: once
+      image: osm-demo
+      args: [once, 'http://server.shop/']
+"
+    )
+}
