@@ -1,0 +1,250 @@
+//! One resource type in a session: what the client wants, what it was told, what is owed to it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::rejections::Rejections;
+use crate::{
+    message::{Request, Response},
+    resources::{ResourceType, Resources},
+    status::TypeStatus,
+};
+
+/// The state of one type. `changed` and `gone` always follow from `told`, the subscription and the resources.
+#[derive(Debug)]
+pub(super) struct Subscription {
+    pub(super) ty: ResourceType,
+    /// Whether the client has sent any request of this type.
+    is_started: bool,
+    /// Whether the client wants everything that exists.
+    is_wildcard: bool,
+    /// What the client wants by name, whether it exists or not.
+    names: BTreeSet<String>,
+    /// The first answer to a wildcard is sent even if it is empty: the client waits for it. This is the least scope in
+    /// which it may go.
+    greeting: Option<Scope>,
+    /// Versions the client was told last, whether it accepted them or not: a rejected one is not sent again.
+    told: BTreeMap<String, String>,
+    /// Names to answer for although the client may have their present version.
+    asked: BTreeSet<String>,
+    /// Names that exist in a version other than the one told.
+    changed: BTreeSet<String>,
+    /// Names that were told and exist no more.
+    gone: BTreeSet<String>,
+    in_flight: Option<InFlight>,
+    rejections: Rejections,
+    accepted: u64,
+    refused: u64,
+}
+
+/// How much of what is owed may be sent now; each includes those before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Scope {
+    Nothing,
+    /// What the client asks for by name.
+    Asked,
+    /// New and changed resources too.
+    Additions,
+    /// Removals too.
+    Everything,
+}
+
+/// A response that the client has not answered yet.
+#[derive(Debug)]
+struct InFlight {
+    nonce: String,
+    names: Vec<String>,
+}
+
+const WILDCARD: &str = "*";
+
+impl Subscription {
+    pub(super) fn new(ty: ResourceType) -> Self {
+        Self {
+            ty,
+            is_started: false,
+            is_wildcard: false,
+            names: BTreeSet::new(),
+            greeting: None,
+            told: BTreeMap::new(),
+            asked: BTreeSet::new(),
+            changed: BTreeSet::new(),
+            gone: BTreeSet::new(),
+            in_flight: None,
+            rejections: Rejections::default(),
+            accepted: 0,
+            refused: 0,
+        }
+    }
+
+    /// Takes the answer and the change of subscription that a request holds.
+    pub(super) fn on_request(&mut self, request: Request, resources: &Resources) {
+        let is_first = !std::mem::replace(&mut self.is_started, true);
+        if let Some(nonce) = &request.nonce {
+            self.on_answer(nonce, request.error.as_deref());
+        }
+        // For historical reasons, a first request for clusters or listeners that names nothing wants all of them.
+        let is_legacy_wildcard = is_first
+            && request.nonce.is_none()
+            && request.subscribe.is_empty()
+            && matches!(self.ty, ResourceType::Cluster | ResourceType::Listener);
+        if is_legacy_wildcard || !request.subscribe.is_empty() || !request.unsubscribe.is_empty() {
+            let known = if is_first { request.initial_versions } else { BTreeMap::new() };
+            // Names let go go first: a client that lets go and takes up a name at once wants it.
+            self.unsubscribe(request.unsubscribe);
+            if is_legacy_wildcard {
+                self.subscribe(vec![WILDCARD.to_owned()], known, resources);
+            } else {
+                self.subscribe(request.subscribe, known, resources);
+            }
+            self.compare(resources);
+        }
+    }
+
+    fn on_answer(&mut self, nonce: &str, error: Option<&str>) {
+        // The answer to anything but the response in flight is stale.
+        let Some(answered) = self.in_flight.take_if(|response| response.nonce == nonce) else { return };
+        match error {
+            None => {
+                self.accepted += 1;
+                self.rejections.forget(&answered.names);
+            }
+            Some(message) => {
+                self.refused += 1;
+                self.rejections.remember(answered.names, message);
+            }
+        }
+    }
+
+    fn unsubscribe(&mut self, names: Vec<String>) {
+        for name in names {
+            if name == WILDCARD {
+                self.is_wildcard = false;
+            } else if self.names.remove(&name) && self.is_wildcard {
+                // The client cannot know whether the wildcard still covers this name.
+                self.asked.insert(name);
+            }
+        }
+        let (is_wildcard, names) = (self.is_wildcard, &self.names);
+        self.told.retain(|name, _| is_wildcard || names.contains(name));
+        self.asked.retain(|name| is_wildcard || names.contains(name));
+        self.rejections.retain(|name| is_wildcard || names.contains(name));
+    }
+
+    fn subscribe(&mut self, names: Vec<String>, known: BTreeMap<String, String>, resources: &Resources) {
+        for name in names {
+            if name == WILDCARD {
+                self.is_wildcard = true;
+                // A client that has nothing yet has nothing that could break, so it need not wait for acceptance.
+                self.greeting = Some(if known.is_empty() { Scope::Asked } else { Scope::Additions });
+                if known.is_empty() && self.told.is_empty() {
+                    self.asked.extend(resources.of(self.ty).keys().cloned());
+                }
+                self.told.extend(known.clone());
+                continue;
+            }
+            match known.get(&name) {
+                // A client that names load assignments may have a cluster warming, which needs its load assignment once
+                // more; so it is sent even if the client has it.
+                Some(version) if self.ty != ResourceType::Endpoint => {
+                    self.told.insert(name.clone(), version.clone());
+                }
+                Some(_) | None => {
+                    self.asked.insert(name.clone());
+                }
+            }
+            self.names.insert(name);
+        }
+    }
+
+    /// Answers for these names once more, if the client wants them by name.
+    pub(super) fn ask_again<'a>(&mut self, names: impl Iterator<Item = &'a str>) {
+        self.asked.extend(names.filter(|name| self.names.contains(*name)).map(str::to_owned));
+    }
+
+    /// Works out anew what is owed.
+    pub(super) fn compare(&mut self, resources: &Resources) {
+        let existing = resources.of(self.ty);
+        self.changed = existing
+            .values()
+            .filter(|resource| self.wants(&resource.name) && self.told.get(&resource.name) != Some(&resource.version))
+            .map(|resource| resource.name.clone())
+            .collect();
+        self.gone = self.told.keys().filter(|name| !existing.contains_key(*name)).cloned().collect();
+    }
+
+    /// The response with what is owed and in scope, unless there is nothing, or one is in flight.
+    pub(super) fn respond(&mut self, scope: Scope, nonce: String, resources: &Resources) -> Option<Response> {
+        if self.in_flight.is_some() || scope == Scope::Nothing {
+            return None;
+        }
+        let mut names = std::mem::take(&mut self.asked);
+        if scope >= Scope::Additions {
+            names.append(&mut self.changed);
+        }
+        if scope >= Scope::Everything {
+            names.append(&mut self.gone);
+        }
+        let greets = self.greeting.take_if(|least| scope >= *least).is_some();
+        let mut response = Response { ty: self.ty, nonce, resources: Vec::new(), removed: Vec::new() };
+        for name in names {
+            self.changed.remove(&name);
+            self.gone.remove(&name);
+            if let Some(resource) = resources.get(self.ty, &name) {
+                self.told.insert(name, resource.version.clone());
+                response.resources.push(resource.clone());
+            } else if self.told.remove(&name).is_some() || self.names.contains(&name) {
+                response.removed.push(name);
+            }
+        }
+        if response.resources.is_empty() && response.removed.is_empty() && !greets {
+            return None;
+        }
+        let sent = response.resources.iter().map(|resource| resource.name.clone());
+        let names = sent.chain(response.removed.iter().cloned()).collect();
+        self.in_flight = Some(InFlight { nonce: response.nonce.clone(), names });
+        Some(response)
+    }
+
+    fn wants(&self, name: &str) -> bool {
+        self.is_wildcard || self.names.contains(name)
+    }
+
+    pub(super) fn owes_additions(&self) -> bool {
+        !self.changed.is_empty() || !self.asked.is_empty() || self.greeting.is_some()
+    }
+
+    pub(super) fn owes_removals(&self) -> bool {
+        !self.gone.is_empty()
+    }
+
+    /// Whether the client has answered for all additions.
+    pub(super) fn is_answered(&self) -> bool {
+        self.in_flight.is_none() && !self.owes_additions()
+    }
+
+    /// Whether the client surely uses nothing of this type but what exists, so that what only older resources refer to
+    /// can go. A client that rejected something still uses what was before; one that has just connected and has not yet
+    /// asked for this type may use anything.
+    pub(super) fn lets_go(&self, resources: &Resources) -> bool {
+        let is_known = self.is_started || resources.of(self.ty).is_empty();
+        is_known && self.is_answered() && !self.owes_removals() && self.rejections.is_empty()
+    }
+
+    pub(super) fn subscribed_names(&self) -> usize {
+        self.names.len()
+    }
+
+    pub(super) fn status(&self, resources: &Resources) -> TypeStatus {
+        TypeStatus {
+            subscribed: self.is_wildcard || !self.names.is_empty(),
+            version: resources.version_of(self.ty),
+            in_flight: self.in_flight.is_some() || self.greeting.is_some(),
+            waiting: self.changed.union(&self.asked).cloned().collect(),
+            leaving: self.gone.iter().cloned().collect(),
+            unrequested: resources.of(self.ty).keys().filter(|name| !self.wants(name)).cloned().collect(),
+            accepted: self.accepted,
+            refused: self.refused,
+            rejected: self.rejections.summary(),
+        }
+    }
+}
