@@ -1,1 +1,21 @@
 //! World in, Mesh and Problems out: Kubernetes types end here.
+//!
+//! [`resolve`] is total: an object that cannot be understood becomes a [`Problem`] and the rest goes on; what is
+//! not understood admits nobody.
+
+mod resolve;
+
+mod endpoints;
+mod mesh_config;
+mod namespaces;
+mod pods;
+mod protocol;
+mod proxies;
+mod report;
+mod selection;
+mod services;
+mod settings;
+mod tls;
+
+pub use osm_api::Problem;
+pub use resolve::{ResolveOptions, resolve};

@@ -1,0 +1,89 @@
+//! The pods of the mesh's namespaces, found by selector; those with a sidecar have an identity in the mesh.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use osm_api::{INJECTED, Kind, NamespacedName, ObjectKey, Reason, World, k8s};
+use osm_model::{Identity, PodName};
+
+use crate::report::{Finding, Report};
+use crate::selection::LabelIndex;
+use crate::{ResolveOptions, namespaces};
+
+/// The service account of a pod that names none (Kubernetes, ServiceAccount admission).
+const DEFAULT_SERVICE_ACCOUNT: &str = "default";
+
+/// A pod with a sidecar.
+#[derive(Clone, Debug)]
+pub(crate) struct MeshedPod<'w> {
+    pub(crate) name: PodName,
+    pub(crate) identity: Identity,
+    pub(crate) object: &'w k8s::Pod,
+}
+
+/// The pods of the mesh's namespaces.
+pub(crate) struct Pods<'w> {
+    meshed: BTreeMap<&'w NamespacedName, MeshedPod<'w>>,
+    by_label: LabelIndex<'w>,
+}
+
+/// What a selector selects.
+pub(crate) struct Selected<'p, 'w> {
+    pub(crate) meshed: Vec<&'p MeshedPod<'w>>,
+    /// How many pods without a sidecar it selects beside them.
+    pub(crate) others: usize,
+}
+
+impl<'w> Pods<'w> {
+    pub(crate) fn read(
+        world: &'w World,
+        namespaces: &BTreeSet<&str>,
+        options: &ResolveOptions,
+        report: &mut Report<'_>,
+    ) -> Pods<'w> {
+        let mut pods = Pods { meshed: BTreeMap::new(), by_label: LabelIndex::default() };
+        for (name, object) in &world.pods {
+            let annotations = object.metadata.annotations.as_ref();
+            let is_injected = annotations.is_some_and(|annotations| annotations.contains_key(INJECTED));
+            if !namespaces.contains(name.namespace.as_str()) {
+                if is_injected && !namespaces::is_of_another_mesh(world, &name.namespace, options) {
+                    report.add(
+                        &ObjectKey::new(Kind::Pod, &name.namespace, &name.name),
+                        Finding::new("", Reason::Missing, "has a sidecar, but its namespace is of no mesh")
+                            .hint("add the namespace to the mesh, or make the pod anew without a sidecar"),
+                    );
+                }
+                continue;
+            }
+            pods.by_label.insert(name, object.metadata.labels.as_ref());
+            if is_injected {
+                pods.meshed.insert(name, meshed(name, object));
+            }
+        }
+        pods
+    }
+
+    pub(crate) fn meshed(&self) -> impl Iterator<Item = &MeshedPod<'w>> {
+        self.meshed.values()
+    }
+
+    pub(crate) fn is_meshed(&self, name: &NamespacedName) -> bool {
+        self.meshed.contains_key(name)
+    }
+
+    pub(crate) fn selected(&self, namespace: &str, selector: &BTreeMap<String, String>) -> Selected<'_, 'w> {
+        let names = self.by_label.selected(namespace, selector);
+        let meshed: Vec<_> = names.iter().filter_map(|name| self.meshed.get(*name)).collect();
+        let others = names.len() - meshed.len();
+        Selected { meshed, others }
+    }
+}
+
+fn meshed<'w>(name: &NamespacedName, object: &'w k8s::Pod) -> MeshedPod<'w> {
+    let account = object.spec.as_ref().and_then(|spec| spec.service_account_name.as_deref());
+    let service_account = account.filter(|account| !account.is_empty()).unwrap_or(DEFAULT_SERVICE_ACCOUNT).to_owned();
+    MeshedPod {
+        name: PodName { namespace: name.namespace.clone(), name: name.name.clone() },
+        identity: Identity { namespace: name.namespace.clone(), service_account },
+        object,
+    }
+}
