@@ -1,1 +1,13 @@
-//! Redirection and hold: one type, its arguments and its iptables rules.
+//! Redirection and hold: which connections of a pod the kernel sends to its proxy, and how it keeps them waiting
+//! while nobody listens there.
+//!
+//! One type, [`Redirect`], owns both the arguments of `osm-init` and the rules that they come to, so that what is
+//! injected and what is installed cannot differ.
+
+mod lists;
+mod redirect;
+mod rules;
+
+pub use lists::{Interface, InterfaceError, Interfaces, Port, PortError, Ports, RangeError, Ranges, parse_port};
+pub use redirect::{Families, LocalProxyMode, Redirect, SIDECAR_UID};
+pub use rules::{Family, Jump, Table, jumps, rules, rules_for};
