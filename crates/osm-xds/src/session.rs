@@ -49,6 +49,11 @@ impl Session {
         self.advance()
     }
 
+    /// The resources that the client is being brought to.
+    pub fn resources(&self) -> &Resources {
+        &self.resources
+    }
+
     /// What is under way, what waits and what was rejected.
     pub fn status(&self) -> SessionStatus {
         SessionStatus {
