@@ -1,1 +1,28 @@
-//! In the pod: init installs redirection and hold, agent supervises Envoy.
+//! In the pod: [`init`] installs redirection and the hold, [`agent`] starts Envoy, keeps it running and programmed, and
+//! says what it waits for.
+
+pub mod agent;
+pub mod bootstrap;
+mod complaint;
+pub mod config;
+pub mod controller;
+pub mod downstream;
+pub mod envoy;
+pub mod envoy_admin;
+pub mod gate;
+pub mod identity;
+pub mod init;
+pub mod observer;
+pub mod pages;
+pub mod prober;
+pub mod reaper;
+pub mod relay;
+pub mod restarts;
+#[cfg(test)]
+mod scratch;
+pub mod secrets;
+pub mod state_dir;
+pub mod timeline;
+
+pub use config::{AgentArgs, Config};
+pub use pages::Listeners;

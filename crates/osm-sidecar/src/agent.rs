@@ -1,0 +1,160 @@
+//! The agent: everything in the sidecar but Envoy itself, wired together.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use osm_ads::client::{self, Client, Connection, ConnectionState};
+use osm_runtime::{Tasks, clock};
+use osm_xds::{Replica, Resources, SessionStatus};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+use tonic::metadata::MetadataValue;
+use tracing::info_span;
+
+use crate::bootstrap::{Bootstrap, bootstrap};
+use crate::config::{Config, Controller};
+use crate::controller;
+use crate::downstream::{self, ForEnvoy};
+use crate::envoy::Supervisor;
+use crate::envoy_admin::EnvoyAdmin;
+use crate::gate::{self, Obstacle};
+use crate::identity::{self, Current, known_roots};
+use crate::observer::{self, Event, Status};
+use crate::pages::{self, Listeners};
+use crate::prober;
+use crate::reaper::Children;
+use crate::relay::{self, Inputs, Outputs};
+use crate::state_dir::StateDir;
+
+/// How long the parts may take to end once Envoy is gone.
+const END_LIMIT: Duration = Duration::from_secs(5);
+
+/// Everything that the parts say to each other. Each `watch` has one writer.
+struct Wires {
+    copy: (watch::Sender<Option<Arc<Resources>>>, watch::Receiver<Option<Arc<Resources>>>),
+    connection: (watch::Sender<ConnectionState<Obstacle>>, watch::Receiver<ConnectionState<Obstacle>>),
+    workload: (watch::Sender<Current>, watch::Receiver<Current>),
+    for_envoy: (watch::Sender<Option<Arc<Resources>>>, watch::Receiver<Option<Arc<Resources>>>),
+    session: (watch::Sender<SessionStatus>, watch::Receiver<SessionStatus>),
+    answers: (watch::Sender<SessionStatus>, watch::Receiver<SessionStatus>),
+    envoy: (watch::Sender<gate::Envoy>, watch::Receiver<gate::Envoy>),
+    status: (watch::Sender<Arc<Status>>, watch::Receiver<Arc<Status>>),
+    events: (mpsc::Sender<Event>, mpsc::Receiver<Event>),
+    hung: (mpsc::Sender<u64>, mpsc::Receiver<u64>),
+}
+
+impl Wires {
+    fn new() -> Wires {
+        Wires {
+            copy: watch::channel(None),
+            connection: watch::channel(ConnectionState::Connecting { since: clock::now() }),
+            workload: watch::channel(None),
+            for_envoy: watch::channel(None),
+            session: watch::channel(SessionStatus::default()),
+            answers: watch::channel(SessionStatus::default()),
+            envoy: watch::channel(gate::Envoy::Absent),
+            status: watch::channel(Arc::default()),
+            events: mpsc::channel(observer::QUEUE),
+            hung: mpsc::channel(1),
+        }
+    }
+}
+
+/// Runs the agent and its Envoy until `asked`; then drains and stops Envoy. An error if a part fails.
+pub async fn run(
+    config: Config,
+    listeners: Listeners,
+    children: Children,
+    asked: CancellationToken,
+) -> anyhow::Result<()> {
+    let state_dir = StateDir::prepare(&config.state_dir)?;
+    let socket = state_dir.listen(&state_dir.xds_socket())?;
+    write_bootstrap(&config, &state_dir)?;
+    let Config { pod, controller, envoy, .. } = config;
+    let admin = EnvoyAdmin::new(state_dir.admin_socket());
+    let (tasks, wires) = (Tasks::new(), Wires::new());
+    let stop = tasks.stop();
+    let events = wires.events.0;
+
+    let observed = observer::run(wires.events.1, wires.status.0, stop.clone());
+    tasks.spawn("observer", info_span!("observer"), observed);
+    let certified = identity::run(controller.clone(), wires.workload.0, events.clone(), stop.clone());
+    tasks.spawn("identity", info_span!("identity"), certified);
+    let upstream = Client {
+        node: osm_ads::Node { id: pod.id(), cluster: String::new(), user_agent: "osm-sidecar".to_owned() },
+        connect: connect(controller, wires.workload.1.clone()),
+        replica: Replica::new(),
+        resources: wires.copy.0,
+        proxy: wires.answers.1,
+        state: wires.connection.0,
+    };
+    let followed = client::run(upstream, stop.clone());
+    tasks.spawn("upstream", info_span!("upstream"), async move {
+        followed.await;
+        Ok(())
+    });
+    let inputs = Inputs {
+        copy: wires.copy.1,
+        connection: wires.connection.1,
+        workload: wires.workload.1,
+        session: wires.session.1,
+        envoy: wires.envoy.1.clone(),
+    };
+    let outputs = Outputs { resources: wires.for_envoy.0, answers: wires.answers.0, events: events.clone() };
+    tasks.spawn("relay", info_span!("relay"), relay::run(inputs, outputs, stop.clone()));
+    let host = ForEnvoy::new(pod.id(), wires.for_envoy.1, wires.session.0);
+    tasks.spawn("downstream", info_span!("downstream"), downstream::serve(socket, host, stop.clone()));
+    let served = pages::serve(listeners, wires.status.1.clone(), admin.clone(), stop.clone());
+    tasks.spawn("pages", info_span!("pages"), served);
+    let envoy_state = wires.envoy.1;
+    let (status, hung) = (wires.status.1, wires.hung.0);
+    let probed = prober::run(admin.clone(), envoy.hung_after, envoy_state, status, events.clone(), hung, stop.clone());
+    tasks.spawn("prober", info_span!("prober"), probed);
+    if std::process::id() == 1 {
+        tasks.spawn("reaper", info_span!("reaper"), children.clone().reap(stop.clone()));
+    }
+    let supervisor = Supervisor {
+        config: envoy,
+        bootstrap: state_dir.bootstrap(),
+        admin,
+        children,
+        events,
+        state: wires.envoy.0,
+        hung: wires.hung.1,
+    };
+    // Envoy ends first: until then its configuration and its pages are served.
+    let supervised = supervisor.run(asked, stop.clone()).await.context("running Envoy");
+    stop.cancel();
+    let ended = tasks.wait(END_LIMIT).await;
+    supervised.and(ended)
+}
+
+fn write_bootstrap(config: &Config, state_dir: &StateDir) -> anyhow::Result<()> {
+    let pod = &config.pod;
+    let text = bootstrap(&Bootstrap {
+        node_id: &pod.id(),
+        node_cluster: &format!("{}.{}", pod.service_account, pod.namespace),
+        xds_socket: &state_dir.xds_socket(),
+        admin_socket: &state_dir.admin_socket(),
+    });
+    state_dir.write(&state_dir.bootstrap(), text.to_string().as_bytes())
+}
+
+/// Makes a connection with what is trusted, and with the token that is there, at the time.
+fn connect(
+    controller: Controller,
+    workload: watch::Receiver<Current>,
+) -> impl FnMut() -> futures::future::BoxFuture<'static, Result<Connection, Obstacle>> + Send {
+    move || {
+        let controller = controller.clone();
+        let roots = known_roots(&controller, workload.borrow().as_deref());
+        Box::pin(async move {
+            let header = controller::authorization(&controller.token_file).await?;
+            let mut authorization = MetadataValue::try_from(header.as_bytes()).expect("it is a header's value already");
+            authorization.set_sensitive(true);
+            let channel = controller::connect(&controller, &roots).await?;
+            Ok(Connection { channel, authorization: Some(authorization) })
+        })
+    }
+}

@@ -1,0 +1,227 @@
+//! The agent's settings: what the injector wrote into the container, read once.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use clap::Args;
+
+/// The agent's flags; each can be given by the environment.
+#[derive(Args, Clone, Debug)]
+pub struct AgentArgs {
+    /// Name of the pod
+    #[arg(long, env = "POD_NAME")]
+    pub pod_name: String,
+    /// Namespace of the pod
+    #[arg(long, env = "POD_NAMESPACE")]
+    pub pod_namespace: String,
+    /// UID of the pod, for the log
+    #[arg(long, env = "POD_UID", default_value = "")]
+    pub pod_uid: String,
+    /// Service account of the pod
+    #[arg(long, env = "SERVICE_ACCOUNT", default_value = "default")]
+    pub service_account: String,
+    /// Where the controller serves, as host:port
+    #[arg(long, env = "OSM_CONTROLLER")]
+    pub controller: String,
+    /// DNS name that the controller's certificate must carry
+    #[arg(long, env = "OSM_CONTROLLER_NAME")]
+    pub controller_name: String,
+    /// Certificates, in PEM, of the authorities that may vouch for the controller
+    #[arg(long, env = "OSM_ROOT_CA", hide_env_values = true)]
+    pub root_ca: String,
+    /// Trust domain of the mesh
+    #[arg(long, env = "OSM_TRUST_DOMAIN", default_value = "cluster.local")]
+    pub trust_domain: String,
+    /// File with the pod's service account token for the audience osm
+    #[arg(long, env = "OSM_TOKEN_FILE", default_value = "/var/run/secrets/osm/token")]
+    pub token_file: PathBuf,
+    /// Directory for sockets and Envoy's bootstrap; closed to other users
+    #[arg(long, env = "OSM_STATE_DIR", default_value = "/var/run/osm")]
+    pub state_dir: PathBuf,
+    /// Envoy's program; a bare name is looked up on PATH
+    #[arg(long, env = "OSM_ENVOY", default_value = "envoy")]
+    pub envoy: PathBuf,
+    /// Envoy's log level: trace, debug, info, warning, error, critical, off
+    #[arg(long, env = "OSM_ENVOY_LOG_LEVEL", default_value = "error")]
+    pub envoy_log_level: String,
+    /// Envoy's worker threads
+    #[arg(long, env = "OSM_CONCURRENCY", default_value_t = 2)]
+    pub concurrency: u16,
+    /// Longest time, in seconds, that connections may take to end after SIGTERM
+    #[arg(long, env = "OSM_DRAIN_SECONDS", default_value_t = 5)]
+    pub drain_seconds: u16,
+    /// Envoy is killed and started again when its admin socket answers nothing for this many seconds; 0 means never
+    #[arg(long, env = "OSM_HUNG_SECONDS", default_value_t = 10)]
+    pub hung_seconds: u16,
+    /// Address of readiness and start-up timeline
+    #[arg(long, env = "OSM_STATUS_LISTEN", default_value = "0.0.0.0:15904")]
+    pub status_listen: SocketAddr,
+    /// Address of the read-only part of Envoy's administration interface
+    #[arg(long, env = "OSM_ADMIN_LISTEN", default_value = "127.0.0.1:15000")]
+    pub admin_listen: SocketAddr,
+    /// Address of Envoy's metrics
+    #[arg(long, env = "OSM_METRICS_LISTEN", default_value = "0.0.0.0:15010")]
+    pub metrics_listen: SocketAddr,
+    /// Log lines as text or json
+    #[arg(long, env = "OSM_LOG_FORMAT", default_value = "text")]
+    pub log_format: osm_runtime::telemetry::Format,
+    /// What the agent logs, such as info or debug
+    #[arg(long, env = "OSM_LOG", default_value = "info")]
+    pub log: String,
+}
+
+/// The agent's settings, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Whom the agent serves.
+    pub pod: Pod,
+    /// Where configuration and certificates come from.
+    pub controller: Controller,
+    /// Where sockets and the bootstrap are kept.
+    pub state_dir: PathBuf,
+    /// How Envoy is run.
+    pub envoy: EnvoyConfig,
+}
+
+/// Whom the agent serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pod {
+    /// Its name.
+    pub name: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its service account.
+    pub service_account: String,
+}
+
+/// Where configuration and certificates come from.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Controller {
+    /// `host:port`.
+    pub address: String,
+    /// The DNS name in its certificate.
+    pub name: String,
+    /// Who may vouch for it, as PEM.
+    pub root_ca: String,
+    /// The pod's token; read again for each request, because the kubelet renews it.
+    pub token_file: PathBuf,
+}
+
+/// How Envoy is run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EnvoyConfig {
+    /// The program.
+    pub program: PathBuf,
+    /// Its log level.
+    pub log_level: String,
+    /// Its worker threads.
+    pub concurrency: u16,
+    /// How long connections may take to end when the sidecar is asked to stop.
+    pub drain_limit: Duration,
+    /// Silence of the admin socket after which Envoy is killed; `None` means never.
+    pub hung_after: Option<Duration>,
+}
+
+impl Pod {
+    /// `<namespace>/<name>`: the proxy's id towards Envoy.
+    pub fn id(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
+}
+
+impl TryFrom<AgentArgs> for Config {
+    type Error = anyhow::Error;
+
+    fn try_from(args: AgentArgs) -> anyhow::Result<Config> {
+        for (name, value) in [
+            ("POD_NAME", &args.pod_name),
+            ("POD_NAMESPACE", &args.pod_namespace),
+            ("SERVICE_ACCOUNT", &args.service_account),
+            ("OSM_CONTROLLER_NAME", &args.controller_name),
+        ] {
+            ensure!(!value.is_empty(), "{name} is empty; the injector sets it");
+        }
+        let port = args.controller.rsplit_once(':').filter(|(host, _)| !host.is_empty()).map(|(_, port)| port);
+        port.and_then(|port| port.parse::<u16>().ok())
+            .with_context(|| format!("OSM_CONTROLLER is {:?}; give host:port", args.controller))?;
+        ensure!(
+            args.root_ca.contains("-----BEGIN CERTIFICATE-----"),
+            "OSM_ROOT_CA holds no certificate; the injector sets it to the mesh's authority in PEM"
+        );
+        ensure!(args.concurrency > 0, "OSM_CONCURRENCY is 0; Envoy needs at least one worker thread");
+        Ok(Config {
+            pod: Pod { name: args.pod_name, namespace: args.pod_namespace, service_account: args.service_account },
+            controller: Controller {
+                address: args.controller,
+                name: args.controller_name,
+                root_ca: args.root_ca,
+                token_file: args.token_file,
+            },
+            state_dir: args.state_dir,
+            envoy: EnvoyConfig {
+                program: args.envoy,
+                log_level: args.envoy_log_level,
+                concurrency: args.concurrency,
+                drain_limit: Duration::from_secs(args.drain_seconds.into()),
+                hung_after: (args.hung_seconds > 0).then(|| Duration::from_secs(args.hung_seconds.into())),
+            },
+        })
+    }
+}
+
+impl fmt::Debug for Controller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Controller").field("address", &self.address).field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        agent: AgentArgs,
+    }
+
+    fn config(change: impl FnOnce(&mut AgentArgs)) -> anyhow::Result<Config> {
+        let mut args = Cli::parse_from([
+            "agent",
+            "--pod-name=client-0",
+            "--pod-namespace=shop",
+            "--controller=10.0.0.1:15128",
+            "--controller-name=osm-controller.osm-system.svc",
+            "--root-ca=-----BEGIN CERTIFICATE-----",
+        ])
+        .agent;
+        change(&mut args);
+        Config::try_from(args)
+    }
+
+    fn refuses(change: impl FnOnce(&mut AgentArgs), message: &str) {
+        assert_eq!(config(change).unwrap_err().to_string(), message);
+    }
+
+    #[test]
+    fn what_the_injector_forgot_is_named() {
+        assert_eq!(config(|_| ()).unwrap().pod.id(), "shop/client-0");
+        refuses(|a| a.pod_name.clear(), "POD_NAME is empty; the injector sets it");
+        refuses(|a| a.controller = ":1".into(), r#"OSM_CONTROLLER is ":1"; give host:port"#);
+        refuses(|a| a.controller = "host".into(), r#"OSM_CONTROLLER is "host"; give host:port"#);
+        refuses(|a| a.concurrency = 0, "OSM_CONCURRENCY is 0; Envoy needs at least one worker thread");
+        refuses(
+            |a| a.root_ca = "PEM".into(),
+            "OSM_ROOT_CA holds no certificate; the injector sets it to the mesh's authority in PEM",
+        );
+    }
+
+    #[test]
+    fn zero_seconds_of_silence_mean_that_envoy_is_never_called_hung() {
+        assert_eq!(config(|a| a.hung_seconds = 0).unwrap().envoy.hung_after, None);
+    }
+}

@@ -1,0 +1,355 @@
+//! When the sidecar is *programmed*, and if it is not, what is missing, who owns it and since when. Pure.
+//!
+//! Envoy's own `/ready` is not enough: it says nothing of what this pod needs. Once open for a run of Envoy, the gate
+//! stays open while updates are under way and when one is rejected: Envoy keeps the last good one, and a bad object
+//! must not take every pod of the mesh out of service.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use jiff::Timestamp;
+use osm_xds::{ResourceType, Resources, SessionStatus};
+use serde::Serialize;
+
+/// The listeners without which no connection of the pod is carried.
+pub const LISTENERS: [&str; 2] = ["inbound-listener", "outbound-listener"];
+
+/// Everything the gate depends on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Facts {
+    /// The time of the observation.
+    pub now: Timestamp,
+    /// The workload certificate.
+    pub identity: Identity,
+    /// The stream to the controller.
+    pub upstream: Upstream,
+    /// The process.
+    pub envoy: Envoy,
+    /// What this run of Envoy last said about itself, if it has.
+    pub answer: Option<Answer>,
+    /// What Envoy acknowledged over the stream that is open now, if one is.
+    pub session: Option<Acknowledged>,
+}
+
+/// The workload certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Identity {
+    /// Asked for, not answered yet.
+    Asked,
+    /// Not there, and why.
+    Refused(Obstacle),
+    /// Valid until this time. Stays when a renewal fails.
+    Held(Timestamp),
+}
+
+/// The stream to the controller, and the copy of what came over it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Upstream {
+    /// Whether a first answer has come for clusters, endpoints, listeners and routes. Stays true when the stream ends.
+    pub is_complete: bool,
+    /// Whether the stream is open.
+    pub is_connected: bool,
+    /// Why it is not.
+    pub obstacle: Option<Obstacle>,
+}
+
+/// Why something is not there, in words for the one who waits, and whose turn it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Obstacle {
+    /// Who can remove it.
+    pub owner: Owner,
+    /// What is in the way.
+    pub what: String,
+}
+
+/// Who must act.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Owner {
+    /// The control plane, or the network to it.
+    #[serde(rename = "osm-controller")]
+    Controller,
+    /// The pod's token, or the service account behind it.
+    #[serde(rename = "service-account-token")]
+    Token,
+    /// Envoy.
+    #[serde(rename = "envoy")]
+    Envoy,
+}
+
+/// The process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Envoy {
+    /// Not started yet.
+    Absent,
+    /// Running.
+    Running {
+        /// Counts the starts, from 1.
+        run: u64,
+        /// Its process id.
+        pid: u32,
+    },
+    /// Ended, and why. Will be started again.
+    Ended(String),
+}
+
+/// What Envoy says about itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The run that said it.
+    pub run: u64,
+    /// The text of `/ready`: `LIVE`, `PRE_INITIALIZING`, `INITIALIZING`, `DRAINING`.
+    pub state: String,
+    /// Whether the worker threads carry connections.
+    pub has_workers: bool,
+    /// Listeners that carry connections.
+    pub listeners_active: u64,
+    /// Listeners that wait for routes or secrets.
+    pub listeners_warming: u64,
+    /// Clusters that wait for endpoints or secrets.
+    pub clusters_warming: u64,
+}
+
+/// What Envoy acknowledged.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Acknowledged {
+    /// The types of which something is still under way.
+    pub pending: Vec<ResourceType>,
+    /// What exists and Envoy has not asked for, though it must.
+    pub unrequested: BTreeMap<ResourceType, Vec<String>>,
+    /// What it refused, and in which words.
+    pub rejected: Vec<Rejected>,
+    /// Which of [`LISTENERS`] it was not given.
+    pub absent_listeners: Vec<&'static str>,
+}
+
+/// What Envoy refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Rejected {
+    /// The kind of resource.
+    pub kind: ResourceType,
+    /// The resources.
+    pub names: Vec<String>,
+    /// Envoy's own words.
+    pub message: String,
+}
+
+impl Acknowledged {
+    /// What a session with Envoy says, about these resources.
+    pub fn of(status: &SessionStatus, resources: &Resources) -> Acknowledged {
+        let is_root = |ty| matches!(ty, ResourceType::Cluster | ResourceType::Listener);
+        let is_referred_to = |ty| matches!(ty, ResourceType::Endpoint | ResourceType::Route);
+        let states = || status.types.iter().map(|(ty, state)| (*ty, state));
+        let pending = |(ty, state): &(ResourceType, &osm_xds::TypeStatus)| {
+            let is_current = state.version == resources.version_of(*ty);
+            !is_current || !state.is_idle() || !state.leaving.is_empty() || (is_root(*ty) && !state.subscribed)
+        };
+        let unrequested = states().filter(|(ty, state)| is_referred_to(*ty) && !state.unrequested.is_empty());
+        let rejected = status.rejected().map(|(kind, rejection)| Rejected {
+            kind,
+            names: rejection.names.clone(),
+            message: rejection.message.clone(),
+        });
+        let listeners = resources.of(ResourceType::Listener);
+        Acknowledged {
+            pending: states().filter(pending).map(|(ty, _)| ty).collect(),
+            unrequested: unrequested.map(|(ty, state)| (ty, state.unrequested.clone())).collect(),
+            rejected: rejected.collect(),
+            absent_listeners: LISTENERS.into_iter().filter(|name| !listeners.contains_key(*name)).collect(),
+        }
+    }
+}
+
+/// One thing that must happen before the gate opens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Missing {
+    /// Stays the same while the words change.
+    #[serde(skip)]
+    pub cause: Cause,
+    /// For the one who waits.
+    pub what: String,
+    /// Who must act.
+    pub owner: Owner,
+    /// Since when it has been missing.
+    pub since: Timestamp,
+}
+
+/// What can be missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Cause {
+    /// No valid certificate.
+    Certificate,
+    /// No complete configuration from the controller.
+    Configuration,
+    /// No process.
+    Process,
+    /// No answer from its administration interface.
+    Answer,
+    /// A resource was refused.
+    Rejection,
+    /// Something is not acknowledged yet.
+    Acknowledgement,
+    /// A listener of the pod was not sent.
+    Listener,
+    /// Envoy waits for something itself.
+    Warming,
+}
+
+/// The gate, and what it remembers: since when what is missing, and which run of Envoy was programmed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Gate {
+    missing: Vec<Missing>,
+    programmed_run: Option<u64>,
+    is_open: bool,
+}
+
+impl Gate {
+    /// Whether the sidecar is programmed.
+    pub fn is_open(&self) -> bool {
+        self.is_open
+    }
+
+    /// What is missing; empty if and only if the gate is open, or nothing has been observed.
+    pub fn missing(&self) -> &[Missing] {
+        &self.missing
+    }
+
+    /// The gate after an observation.
+    #[must_use]
+    pub fn after(&self, facts: &Facts) -> Gate {
+        let since: BTreeMap<Cause, Timestamp> = self.missing.iter().map(|m| (m.cause, m.since)).collect();
+        let missing: Vec<Missing> = lacks(facts, self.programmed_run)
+            .into_iter()
+            .map(|(cause, Obstacle { owner, what })| {
+                let since = since.get(&cause).copied().unwrap_or(facts.now);
+                Missing { cause, what, owner, since }
+            })
+            .collect();
+        let is_open = missing.is_empty();
+        let programmed_run = match facts.envoy {
+            Envoy::Running { run, .. } if is_open || self.programmed_run == Some(run) => Some(run),
+            Envoy::Running { .. } | Envoy::Absent | Envoy::Ended(_) => None,
+        };
+        Gate { missing, programmed_run, is_open }
+    }
+}
+
+impl fmt::Display for Gate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_open {
+            return f.write_str("programmed");
+        }
+        let missing: Vec<&str> = self.missing.iter().map(|m| m.what.as_str()).collect();
+        f.write_str(&missing.join("; "))
+    }
+}
+
+/// What is missing, in the order in which things happen.
+fn lacks(facts: &Facts, programmed_run: Option<u64>) -> Vec<(Cause, Obstacle)> {
+    let mut lacks = Vec::new();
+    lacks.extend(certificate(facts).map(|obstacle| (Cause::Certificate, obstacle)));
+    let run = match &facts.envoy {
+        Envoy::Running { run, .. } => *run,
+        Envoy::Absent => {
+            lacks.push((Cause::Process, envoy("Envoy is not started yet".to_owned())));
+            return lacks;
+        }
+        Envoy::Ended(why) => {
+            lacks.push((Cause::Process, envoy(format!("Envoy {why}; it is started again"))));
+            return lacks;
+        }
+    };
+    if programmed_run == Some(run) {
+        return lacks;
+    }
+    if !facts.upstream.is_complete {
+        lacks.push((Cause::Configuration, configuration(&facts.upstream)));
+    }
+    match &facts.session {
+        None => lacks.push((Cause::Acknowledgement, envoy("Envoy has not asked for its configuration yet".to_owned()))),
+        Some(session) => lacks.extend(unacknowledged(session, facts.upstream.is_complete)),
+    }
+    match facts.answer.as_ref().filter(|answer| answer.run == run) {
+        None => lacks.push((Cause::Answer, envoy("Envoy does not answer on its admin socket yet".to_owned()))),
+        Some(answer) => lacks.extend(warming(answer)),
+    }
+    lacks
+}
+
+fn certificate(facts: &Facts) -> Option<Obstacle> {
+    match &facts.identity {
+        Identity::Asked => Some(Obstacle {
+            owner: Owner::Controller,
+            what: "the workload certificate is asked for and not issued yet".to_owned(),
+        }),
+        Identity::Refused(why) => {
+            Some(Obstacle { owner: why.owner, what: format!("the workload certificate is not issued: {}", why.what) })
+        }
+        Identity::Held(not_after) if *not_after <= facts.now => Some(Obstacle {
+            owner: Owner::Controller,
+            what: format!("the workload certificate expired at {not_after} and is not renewed"),
+        }),
+        Identity::Held(_) => None,
+    }
+}
+
+fn configuration(upstream: &Upstream) -> Obstacle {
+    match &upstream.obstacle {
+        Some(why) => Obstacle { owner: why.owner, what: format!("no configuration: {}", why.what) },
+        None if upstream.is_connected => Obstacle {
+            owner: Owner::Controller,
+            what: "connected to the controller, which has not sent this pod's configuration yet; \
+                   it may not know the pod yet"
+                .to_owned(),
+        },
+        None => {
+            Obstacle { owner: Owner::Controller, what: "no configuration: connecting to the controller".to_owned() }
+        }
+    }
+}
+
+fn unacknowledged(session: &Acknowledged, is_complete: bool) -> Vec<(Cause, Obstacle)> {
+    let mut lacks = Vec::new();
+    for rejected in &session.rejected {
+        let names = rejected.names.join(", ");
+        let what = format!("Envoy rejected {} {names}: {}", rejected.kind, rejected.message);
+        lacks.push((Cause::Rejection, Obstacle { owner: Owner::Controller, what }));
+    }
+    let mut unanswered = Vec::new();
+    if !session.pending.is_empty() {
+        let kinds: Vec<String> = session.pending.iter().map(ToString::to_string).collect();
+        unanswered.push(format!("Envoy has not acknowledged: {}", kinds.join(", ")));
+    }
+    for (ty, names) in &session.unrequested {
+        unanswered.push(format!("Envoy has not asked for {ty} {}", names.join(", ")));
+    }
+    if !unanswered.is_empty() {
+        lacks.push((Cause::Acknowledgement, envoy(unanswered.join("; "))));
+    }
+    if is_complete && !session.absent_listeners.is_empty() {
+        let what = format!("the controller has not sent {}", session.absent_listeners.join(", "));
+        lacks.push((Cause::Listener, Obstacle { owner: Owner::Controller, what }));
+    }
+    lacks
+}
+
+fn warming(answer: &Answer) -> Option<(Cause, Obstacle)> {
+    let Answer { state, has_workers, listeners_active, listeners_warming, clusters_warming, run: _ } = answer;
+    let is_done = state == "LIVE"
+        && *has_workers
+        && *listeners_active >= LISTENERS.len() as u64
+        && *listeners_warming == 0
+        && *clusters_warming == 0;
+    let workers = if *has_workers { "started" } else { "not started" };
+    let what = format!(
+        "Envoy is {state}, workers {workers}, {listeners_active} listeners active, {listeners_warming} listeners and \
+         {clusters_warming} clusters warming"
+    );
+    (!is_done).then(|| (Cause::Warming, envoy(what)))
+}
+
+fn envoy(what: String) -> Obstacle {
+    Obstacle { owner: Owner::Envoy, what }
+}
+
+#[cfg(test)]
+mod tests;

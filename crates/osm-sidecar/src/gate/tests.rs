@@ -1,0 +1,178 @@
+use super::*;
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_900_000_000 + second).unwrap()
+}
+
+/// A sidecar that is programmed.
+fn programmed() -> Facts {
+    Facts {
+        now: at(0),
+        identity: Identity::Held(at(86_400)),
+        upstream: Upstream { is_complete: true, is_connected: true, obstacle: None },
+        envoy: Envoy::Running { run: 1, pid: 42 },
+        answer: Some(Answer {
+            run: 1,
+            state: "LIVE".into(),
+            has_workers: true,
+            listeners_active: 2,
+            listeners_warming: 0,
+            clusters_warming: 0,
+        }),
+        session: Some(Acknowledged::default()),
+    }
+}
+
+fn missing(change: impl FnOnce(&mut Facts)) -> Vec<(String, Owner)> {
+    let mut facts = programmed();
+    change(&mut facts);
+    let gate = Gate::default().after(&facts);
+    assert_eq!(gate.is_open(), gate.missing().is_empty());
+    gate.missing().iter().map(|m| (m.what.clone(), m.owner)).collect()
+}
+
+fn check(change: impl FnOnce(&mut Facts), owner: Owner, what: &str) {
+    assert_eq!(missing(change), [(what.to_owned(), owner)]);
+}
+
+fn answer(facts: &mut Facts) -> &mut Answer {
+    facts.answer.as_mut().unwrap()
+}
+
+#[test]
+fn with_everything_there_the_gate_is_open() {
+    assert!(missing(|_| ()).is_empty());
+}
+
+#[test]
+fn nothing_observed_is_closed() {
+    assert!(!Gate::default().is_open());
+}
+
+#[test]
+fn a_certificate_that_is_not_there_says_why() {
+    check(
+        |f| f.identity = Identity::Asked,
+        Owner::Controller,
+        "the workload certificate is asked for and not issued yet",
+    );
+    let refused = Obstacle { owner: Owner::Token, what: "token refused (401): expired".into() };
+    check(
+        |f| f.identity = Identity::Refused(refused),
+        Owner::Token,
+        "the workload certificate is not issued: token refused (401): expired",
+    );
+    check(
+        |f| f.identity = Identity::Held(at(0)),
+        Owner::Controller,
+        "the workload certificate expired at 2030-03-17T17:46:40Z and is not renewed",
+    );
+}
+
+#[test]
+fn the_controller_that_cannot_be_reached_and_the_one_that_does_not_know_the_pod_are_told_apart() {
+    check(
+        |f| {
+            let why = Obstacle { owner: Owner::Controller, what: "cannot reach c:1: refused".into() };
+            f.upstream = Upstream { obstacle: Some(why), ..Upstream::default() };
+        },
+        Owner::Controller,
+        "no configuration: cannot reach c:1: refused",
+    );
+    check(
+        |f| f.upstream = Upstream { is_connected: true, ..Upstream::default() },
+        Owner::Controller,
+        "connected to the controller, which has not sent this pod's configuration yet; it may not know the pod yet",
+    );
+}
+
+#[test]
+fn a_rejection_is_told_in_envoys_words() {
+    let rejected = Rejected {
+        kind: ResourceType::Listener,
+        names: vec!["inbound-listener".into()],
+        message: "no such filter".into(),
+    };
+    check(
+        |f| f.session = Some(Acknowledged { rejected: vec![rejected], ..Acknowledged::default() }),
+        Owner::Controller,
+        "Envoy rejected listener inbound-listener: no such filter",
+    );
+}
+
+#[test]
+fn both_listeners_must_have_been_sent_and_acknowledged() {
+    let absent = Acknowledged { absent_listeners: vec!["inbound-listener"], ..Acknowledged::default() };
+    check(|f| f.session = Some(absent), Owner::Controller, "the controller has not sent inbound-listener");
+    let pending =
+        Acknowledged { pending: vec![ResourceType::Cluster, ResourceType::Secret], ..Acknowledged::default() };
+    check(|f| f.session = Some(pending), Owner::Envoy, "Envoy has not acknowledged: cluster, secret");
+    let unrequested = BTreeMap::from([(ResourceType::Route, vec!["r".to_owned()])]);
+    let unrequested = Acknowledged { unrequested, ..Acknowledged::default() };
+    check(|f| f.session = Some(unrequested), Owner::Envoy, "Envoy has not asked for route r");
+}
+
+#[test]
+fn live_alone_does_not_open_the_gate() {
+    let changes: [fn(&mut Facts); 5] = [
+        |f| answer(f).state = "INITIALIZING".into(),
+        |f| answer(f).has_workers = false,
+        |f| answer(f).listeners_active = 1,
+        |f| answer(f).listeners_warming = 1,
+        |f| answer(f).clusters_warming = 1,
+    ];
+    for change in changes {
+        let missing = missing(change);
+        assert!(missing.len() == 1 && missing[0].0.starts_with("Envoy is "), "{missing:?}");
+    }
+}
+
+#[test]
+fn the_answer_of_an_earlier_run_does_not_count() {
+    check(|f| answer(f).run = 0, Owner::Envoy, "Envoy does not answer on its admin socket yet");
+}
+
+#[test]
+fn once_open_the_gate_stays_open_for_the_run_whatever_an_update_does() {
+    let open = Gate::default().after(&programmed());
+    let mut facts = programmed();
+    facts.session = None;
+    facts.upstream.is_connected = false;
+    answer(&mut facts).clusters_warming = 3;
+    assert!(open.after(&facts).is_open());
+    facts.identity = Identity::Held(at(-1));
+    let expired = open.after(&facts);
+    assert!(!expired.is_open());
+    facts.identity = Identity::Held(at(1));
+    assert!(expired.after(&facts).is_open());
+}
+
+#[test]
+fn when_envoy_dies_the_gate_closes_until_the_next_run_is_programmed() {
+    let open = Gate::default().after(&programmed());
+    let mut facts = programmed();
+    facts.envoy = Envoy::Ended("was killed by signal 9".into());
+    let closed = open.after(&facts);
+    assert_eq!(closed.to_string(), "Envoy was killed by signal 9; it is started again");
+    facts.envoy = Envoy::Running { run: 2, pid: 43 };
+    let starting = closed.after(&facts);
+    assert!(!starting.is_open());
+    answer(&mut facts).run = 2;
+    assert!(starting.after(&facts).is_open());
+}
+
+#[test]
+fn since_stays_while_the_words_change_and_starts_anew_after_it_was_there() {
+    let mut facts = programmed();
+    facts.identity = Identity::Asked;
+    let first = Gate::default().after(&facts);
+    facts.now = at(5);
+    facts.identity = Identity::Refused(Obstacle { owner: Owner::Token, what: "no".into() });
+    let second = first.after(&facts);
+    assert_eq!((second.missing()[0].since, second.missing()[0].owner), (at(0), Owner::Token));
+    facts.identity = Identity::Held(at(86_400));
+    let open = second.after(&facts);
+    facts.now = at(9);
+    facts.identity = Identity::Asked;
+    assert_eq!(open.after(&facts).missing()[0].since, at(9));
+}

@@ -1,0 +1,120 @@
+//! Installs redirection and the hold in the pod's network namespace, before any process of the application runs.
+//!
+//! Each kernel has one or both of two packet filters, and each image one or both programs for them; what works is found
+//! by trying. A second run changes nothing, because the kubelet may restart init containers.
+
+mod backend;
+
+use std::fmt;
+
+use osm_redirect::{Family, Redirect};
+
+pub use backend::{BACKENDS, Backend, Failure};
+
+/// What was installed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Installed {
+    /// The redirection that is in force; without hold if the kernel could not.
+    pub redirect: Redirect,
+    /// With which program.
+    pub backend: &'static str,
+    /// Whether all of it was there before.
+    pub was_there: bool,
+    /// Why there is no hold though it was asked for.
+    pub without_hold: Option<String>,
+}
+
+/// Nothing works; what each program said, in full.
+#[derive(Debug, thiserror::Error)]
+#[error("the redirection could not be installed, so the pod must not start:{}", tried(.0))]
+pub struct NotInstalled(pub Vec<Failure>);
+
+/// Installs the rules with the first of `backends` that can. The hold is given up only if no backend can do it and one
+/// can do the rest.
+///
+/// # Errors
+/// When no backend can install the redirection itself.
+pub fn install(redirect: &Redirect, backends: &[Backend]) -> Result<Installed, NotInstalled> {
+    let failures = match install_with_any(redirect, backends) {
+        Ok((backend, was_there)) => {
+            return Ok(Installed { redirect: redirect.clone(), backend, was_there, without_hold: None });
+        }
+        Err(failures) => failures,
+    };
+    if !redirect.hold {
+        return Err(NotInstalled(failures));
+    }
+    let redirect = Redirect { hold: false, ..redirect.clone() };
+    match install_with_any(&redirect, backends) {
+        Ok((backend, was_there)) => {
+            Ok(Installed { redirect, backend, was_there, without_hold: Some(tried(&failures)) })
+        }
+        // The first failures are those of what was asked for.
+        Err(_) => Err(NotInstalled(failures)),
+    }
+}
+
+fn install_with_any(redirect: &Redirect, backends: &[Backend]) -> Result<(&'static str, bool), Vec<Failure>> {
+    let mut failures = Vec::new();
+    for backend in backends {
+        match backend.install(redirect) {
+            Ok(was_there) => return Ok((backend.name, was_there)),
+            Err(failure) => failures.push(failure),
+        }
+    }
+    Err(failures)
+}
+
+fn tried(failures: &[Failure]) -> String {
+    failures.iter().map(|failure| format!("\n  {}", failure.to_string().replace('\n', "\n    "))).collect()
+}
+
+/// The init container's log.
+impl fmt::Display for Installed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Redirect { outbound_port, inbound_port, proxy_uid, bypass_inbound_ports, .. } = &self.redirect;
+        let families: Vec<&str> = self.redirect.families.each().iter().map(|family| family_name(*family)).collect();
+        let verb = if self.was_there { "is in place already" } else { "is in place" };
+        writeln!(f, "redirection {verb} ({}, by {})", families.join(" and "), self.backend)?;
+        writeln!(f, "  outgoing connections: to port {outbound_port}, except those of uid {proxy_uid}")?;
+        writeln!(f, "  incoming connections: to port {inbound_port}, except to ports {bypass_inbound_ports}")?;
+        for (what, value) in self.exceptions() {
+            writeln!(f, "  {what}: {value}")?;
+        }
+        match &self.without_hold {
+            None if self.redirect.hold => write!(f, "  hold: connections wait while the proxy does not listen"),
+            None => write!(f, "  hold: off, as configured; connections are refused while the proxy does not listen"),
+            Some(why) => write!(
+                f,
+                "WARNING: no hold. This kernel cannot match sockets, so connections are refused while the proxy does \
+                 not listen, above all in the first seconds of the pod. Load the kernel module xt_socket on the \
+                 nodes. What was tried:{why}"
+            ),
+        }
+    }
+}
+
+impl Installed {
+    fn exceptions(&self) -> Vec<(&'static str, String)> {
+        let of = &self.redirect;
+        let mut exceptions = vec![
+            ("not redirected, incoming ports", of.excluded_inbound_ports.to_string()),
+            ("not redirected, outgoing ports", of.excluded_outbound_ports.to_string()),
+            ("not redirected, outgoing ranges", of.excluded_outbound_ranges.to_string()),
+            ("redirected only, outgoing ranges", of.included_outbound_ranges.to_string()),
+            ("not redirected, interfaces", of.excluded_interfaces.to_string()),
+        ];
+        exceptions.retain(|(_, value)| !value.is_empty());
+        exceptions
+    }
+}
+
+fn family_name(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "IPv4",
+        Family::V6 => "IPv6",
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,181 @@
+//! One owner of what is known about this pod's start: takes in what the parts of the agent report, judges the gate,
+//! keeps the timeline, and publishes both.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use osm_runtime::clock;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use osm_xds::ResourceType;
+
+use crate::gate::{self, Acknowledged, Answer, Facts, Gate, Rejected};
+use crate::timeline::{Step, Timeline};
+
+/// Reports that may wait to be taken in. More only wait while the observer is starved of processor time.
+pub const QUEUE: usize = 64;
+
+/// Everything that can be reported.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// The certificate, or why there is none.
+    Identity(gate::Identity),
+    /// The stream to the controller.
+    Upstream(gate::Upstream),
+    /// Envoy's process.
+    Envoy(gate::Envoy),
+    /// Envoy's words about itself.
+    Answer(Answer),
+    /// What Envoy has acknowledged; `None` when its stream has ended.
+    Acknowledged(Option<Acknowledged>),
+    /// Time has passed: certificates expire without anybody saying so.
+    Tick,
+}
+
+/// What the agent tells others about itself.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Status {
+    /// Whether the sidecar is programmed, and if not, why.
+    pub gate: Gate,
+    /// When what happened.
+    pub timeline: Timeline,
+    /// What Envoy refused and does not run, even though the gate may be open.
+    pub rejected: Vec<Rejected>,
+}
+
+/// The knowledge itself, without tasks.
+#[derive(Clone, Debug)]
+pub struct Observer {
+    facts: Facts,
+    status: Status,
+}
+
+impl Observer {
+    /// Nothing is known but that the agent began at `now`.
+    pub fn new(now: Timestamp) -> Observer {
+        let facts = Facts {
+            now,
+            identity: gate::Identity::Asked,
+            upstream: gate::Upstream::default(),
+            envoy: gate::Envoy::Absent,
+            answer: None,
+            session: None,
+        };
+        let mut status = Status { gate: Gate::default().after(&facts), ..Status::default() };
+        status.timeline.note(Step::AgentStarted, now);
+        Observer { facts, status }
+    }
+
+    /// What is known.
+    pub fn status(&self) -> &Status {
+        &self.status
+    }
+
+    /// Takes in one report.
+    pub fn take_in(&mut self, event: Event, now: Timestamp) {
+        self.facts.now = now;
+        match event {
+            Event::Identity(identity) => {
+                if matches!(identity, gate::Identity::Held(_)) {
+                    self.note(Step::IdentityIssued);
+                }
+                self.facts.identity = identity;
+            }
+            Event::Upstream(upstream) => {
+                if upstream.is_connected {
+                    self.note(Step::ControllerConnected);
+                }
+                if upstream.is_complete {
+                    self.note(Step::FirstResources);
+                }
+                self.facts.upstream = upstream;
+            }
+            Event::Envoy(envoy) => {
+                match &envoy {
+                    gate::Envoy::Absent => {}
+                    gate::Envoy::Running { .. } => self.note(Step::EnvoyStarted),
+                    gate::Envoy::Ended(why) => self.note(Step::EnvoyEnded(why.clone())),
+                }
+                self.facts.envoy = envoy;
+            }
+            Event::Answer(answer) => self.facts.answer = Some(answer),
+            Event::Acknowledged(session) => {
+                if let Some(session) = &session {
+                    self.status.rejected.clone_from(&session.rejected);
+                }
+                self.facts.session = session;
+            }
+            Event::Tick => {}
+        }
+        self.note_acknowledged();
+        self.judge();
+    }
+
+    fn judge(&mut self) {
+        let gate = self.status.gate.after(&self.facts);
+        if gate.is_open() && !self.status.gate.is_open() {
+            self.note(Step::Programmed);
+        }
+        self.status.gate = gate;
+    }
+
+    /// Counts only once the first configuration is complete: an empty stream has nothing left to acknowledge either.
+    fn note_acknowledged(&mut self) {
+        let Some(session) = self.facts.session.clone().filter(|_| self.facts.upstream.is_complete) else { return };
+        let is_refused = |kind| session.rejected.iter().any(|rejected| rejected.kind == kind);
+        for ty in ResourceType::ALL {
+            if !session.pending.contains(&ty) && !session.unrequested.contains_key(&ty) && !is_refused(ty) {
+                self.note(Step::Acknowledged(ty));
+            }
+        }
+    }
+
+    fn note(&mut self, step: Step) {
+        self.status.timeline.note(step, self.facts.now);
+    }
+}
+
+/// Takes in reports until `stop`, and publishes what changed.
+pub async fn run(
+    mut events: mpsc::Receiver<Event>,
+    publish: watch::Sender<Arc<Status>>,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let mut observer = Observer::new(clock::now());
+    publish.send_replace(Arc::new(observer.status().clone()));
+    loop {
+        // Receiving is cancel safe.
+        let event = tokio::select! {
+            event = events.recv() => event,
+            () = tokio::time::sleep(std::time::Duration::from_secs(1)) => Some(Event::Tick),
+            () = stop.cancelled() => return Ok(()),
+        };
+        let Some(event) = event else { return Ok(()) };
+        let before = observer.status().gate.clone();
+        observer.take_in(event, clock::now());
+        tell(&before, &observer.status().gate);
+        publish.send_if_modified(|published| {
+            let is_new = **published != *observer.status();
+            if is_new {
+                *published = Arc::new(observer.status().clone());
+            }
+            is_new
+        });
+    }
+}
+
+/// Says in the log what the gate waits for, once for each change.
+fn tell(before: &Gate, after: &Gate) {
+    match (before.is_open(), after.is_open()) {
+        (false, true) => tracing::info!("programmed: the gate is open"),
+        (true, false) => tracing::warn!(missing = %after, "the gate is closed again"),
+        (false, false) if before.to_string() != after.to_string() => {
+            tracing::info!(missing = %after, "not programmed yet")
+        }
+        (false, false) | (true, true) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests;

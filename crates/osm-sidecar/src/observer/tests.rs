@@ -1,0 +1,79 @@
+use super::*;
+use crate::timeline::UnixMs;
+
+fn at(ms: i64) -> Timestamp {
+    Timestamp::from_millisecond(ms).unwrap()
+}
+
+fn live(run: u64) -> Event {
+    Event::Answer(Answer {
+        run,
+        state: "LIVE".into(),
+        has_workers: true,
+        listeners_active: 2,
+        listeners_warming: 0,
+        clusters_warming: 0,
+    })
+}
+
+fn complete() -> Event {
+    Event::Upstream(gate::Upstream { is_complete: true, is_connected: true, obstacle: None })
+}
+
+fn started(events: Vec<(i64, Event)>) -> Observer {
+    let mut observer = Observer::new(at(0));
+    for (ms, event) in events {
+        observer.take_in(event, at(ms));
+    }
+    observer
+}
+
+#[test]
+fn a_start_is_told_step_by_step() {
+    let observer = started(vec![
+        (1, Event::Envoy(gate::Envoy::Running { run: 1, pid: 9 })),
+        (2, Event::Acknowledged(Some(Acknowledged::default()))),
+        (3, Event::Identity(gate::Identity::Held(at(1_000_000)))),
+        (4, complete()),
+        (5, live(1)),
+    ]);
+    let Status { gate, timeline, .. } = observer.status();
+    assert!(gate.is_open(), "{gate}");
+    assert_eq!(timeline.identity_issued, Some(UnixMs(3)));
+    assert_eq!(
+        timeline.acknowledged.get(&ResourceType::Listener),
+        Some(&UnixMs(4)),
+        "nothing counts before the copy is complete"
+    );
+    assert_eq!(timeline.programmed, Some(UnixMs(5)));
+}
+
+#[test]
+fn a_certificate_expires_without_anybody_saying_so() {
+    let mut observer = started(vec![
+        (1, Event::Envoy(gate::Envoy::Running { run: 1, pid: 9 })),
+        (1, Event::Acknowledged(Some(Acknowledged::default()))),
+        (1, Event::Identity(gate::Identity::Held(at(100)))),
+        (1, complete()),
+        (1, live(1)),
+    ]);
+    assert!(observer.status().gate.is_open());
+    observer.take_in(Event::Tick, at(100));
+    assert!(!observer.status().gate.is_open());
+}
+
+#[test]
+fn a_rejection_after_the_start_is_told_while_the_gate_stays_open() {
+    let mut observer = started(vec![
+        (1, Event::Envoy(gate::Envoy::Running { run: 1, pid: 9 })),
+        (1, Event::Acknowledged(Some(Acknowledged::default()))),
+        (1, Event::Identity(gate::Identity::Held(at(100)))),
+        (1, complete()),
+        (1, live(1)),
+    ]);
+    let rejected = vec![Rejected { kind: ResourceType::Route, names: vec!["r".into()], message: "bad regex".into() }];
+    let session = Acknowledged { rejected: rejected.clone(), ..Acknowledged::default() };
+    observer.take_in(Event::Acknowledged(Some(session)), at(2));
+    assert!(observer.status().gate.is_open());
+    assert_eq!(observer.status().rejected, rejected);
+}

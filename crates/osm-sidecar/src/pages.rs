@@ -1,0 +1,181 @@
+//! What the agent serves over HTTP: readiness and start-up, the read-only part of Envoy's admin interface, metrics.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{Method, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Json, Response};
+use axum::routing::get;
+use osm_runtime::admin;
+use serde::Serialize;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::envoy_admin::EnvoyAdmin;
+use crate::gate::{Missing, Rejected};
+use crate::observer::Status;
+use crate::timeline::Timeline;
+
+/// What of Envoy's admin interface every container of the pod may read. It holds no private key: Envoy leaves keys out
+/// of its dump.
+const READ_ONLY: [&str; 8] =
+    ["/config_dump", "/clusters", "/stats", "/stats/prometheus", "/ready", "/server_info", "/listeners", "/certs"];
+
+/// Dumps of a large mesh take seconds.
+const ENVOY_LIMIT: Duration = Duration::from_secs(10);
+
+/// The ports, bound by the caller.
+#[derive(Debug)]
+pub struct Listeners {
+    /// Readiness and timeline, for the kubelet and for `osm`.
+    pub status: TcpListener,
+    /// The read-only admin interface, on loopback.
+    pub admin: TcpListener,
+    /// Metrics, for Prometheus.
+    pub metrics: TcpListener,
+}
+
+/// The body of `503` while the gate is closed.
+#[derive(Serialize)]
+struct NotReady<'a> {
+    missing: &'a [Missing],
+}
+
+/// The body of the start-up page.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Startup<'a> {
+    #[serde(flatten)]
+    timeline: &'a Timeline,
+    is_programmed: bool,
+    missing: &'a [Missing],
+    rejected: &'a [Rejected],
+}
+
+/// Serves all three until `stop`.
+pub async fn serve(
+    listeners: Listeners,
+    status: watch::Receiver<Arc<Status>>,
+    envoy: EnvoyAdmin,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    tokio::try_join!(
+        admin::serve(listeners.status, status_pages(status), stop.clone()),
+        admin::serve(listeners.admin, read_only(envoy.clone(), &READ_ONLY), stop.clone()),
+        admin::serve(listeners.metrics, read_only(envoy, &["/stats/prometheus"]), stop),
+    )?;
+    Ok(())
+}
+
+fn status_pages(status: watch::Receiver<Arc<Status>>) -> Router {
+    Router::new().route("/osm-sidecar/ready", get(ready)).route("/osm-sidecar/startup", get(startup)).with_state(status)
+}
+
+async fn ready(State(status): State<watch::Receiver<Arc<Status>>>) -> Response {
+    let status = status.borrow().clone();
+    if status.gate.is_open() {
+        return (StatusCode::OK, "programmed\n").into_response();
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, Json(NotReady { missing: status.gate.missing() })).into_response()
+}
+
+async fn startup(State(status): State<watch::Receiver<Arc<Status>>>) -> Response {
+    let status = status.borrow().clone();
+    let Status { gate, timeline, rejected } = &*status;
+    Json(Startup { timeline, is_programmed: gate.is_open(), missing: gate.missing(), rejected }).into_response()
+}
+
+/// Hands `GET` of these paths to Envoy and refuses everything else.
+fn read_only(envoy: EnvoyAdmin, paths: &'static [&'static str]) -> Router {
+    Router::new().fallback(move |method: Method, uri: Uri| {
+        let envoy = envoy.clone();
+        async move { pass_on(&envoy, paths, &method, &uri).await }
+    })
+}
+
+async fn pass_on(envoy: &EnvoyAdmin, paths: &[&str], method: &Method, uri: &Uri) -> Response {
+    if method != Method::GET || !paths.contains(&uri.path()) {
+        let allowed = paths.join(", ");
+        return (StatusCode::FORBIDDEN, format!("only GET of these is allowed here: {allowed}\n")).into_response();
+    }
+    let uri = uri.path_and_query().map_or("/", |uri| uri.as_str());
+    match envoy.get(uri, ENVOY_LIMIT).await {
+        Ok(answer) => {
+            let (parts, body) = answer.into_parts();
+            let mut response = Response::builder().status(parts.status);
+            if let Some(kind) = parts.headers.get(header::CONTENT_TYPE) {
+                response = response.header(header::CONTENT_TYPE, kind);
+            }
+            response.body(Body::from(body)).unwrap_or_else(|_| StatusCode::BAD_GATEWAY.into_response())
+        }
+        Err(error) => {
+            let text = format!("Envoy does not answer: {}\n", crate::controller::chain(&error));
+            (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::extract::Request;
+    use http_body_util::BodyExt;
+    use tower::ServiceExt;
+
+    async fn ask(router: Router, method: Method, uri: &str) -> (StatusCode, String) {
+        let request = Request::builder().method(method).uri(uri).body(Body::empty()).unwrap();
+        let answer = router.oneshot(request).await.unwrap();
+        let status = answer.status();
+        (status, String::from_utf8(answer.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn nothing_that_changes_envoy_passes_whatever_the_method() {
+        let envoy = EnvoyAdmin::new("/nowhere/admin.sock".into());
+        for (method, uri) in [
+            (Method::POST, "/quitquitquit"),
+            (Method::GET, "/quitquitquit"),
+            (Method::POST, "/stats"),
+            (Method::GET, "/stats/recentlookups/clear"),
+            (Method::GET, "//quitquitquit"),
+            (Method::GET, "/stats/../quitquitquit"),
+            (Method::GET, "/logging?level=trace"),
+            (Method::GET, "/"),
+        ] {
+            let (status, _) = ask(read_only(envoy.clone(), &READ_ONLY), method.clone(), uri).await;
+            assert_eq!(status, StatusCode::FORBIDDEN, "{method} {uri}");
+        }
+        let (status, text) = ask(read_only(envoy.clone(), &READ_ONLY), Method::GET, "/stats?filter=a").await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        assert!(text.starts_with("Envoy does not answer: cannot connect"), "{text}");
+        let (status, _) = ask(read_only(envoy, &["/stats/prometheus"]), Method::GET, "/config_dump").await;
+        assert_eq!(status, StatusCode::FORBIDDEN);
+    }
+
+    #[tokio::test]
+    async fn a_closed_gate_says_what_is_missing() {
+        let now = jiff::Timestamp::from_second(1_900_000_000).unwrap();
+        let status = crate::observer::Observer::new(now).status().clone();
+        let (_keep, status) = watch::channel(Arc::new(status));
+        let (code, text) = ask(status_pages(status.clone()), Method::GET, "/osm-sidecar/ready").await;
+        assert_eq!(code, StatusCode::SERVICE_UNAVAILABLE);
+        let body: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(
+            body,
+            serde_json::json!({ "missing": [
+                { "what": "the workload certificate is asked for and not issued yet", "owner": "osm-controller",
+                  "since": "2030-03-17T17:46:40Z" },
+                { "what": "Envoy is not started yet", "owner": "envoy", "since": "2030-03-17T17:46:40Z" },
+            ] })
+        );
+        let (code, text) = ask(status_pages(status), Method::GET, "/osm-sidecar/startup").await;
+        assert_eq!(code, StatusCode::OK);
+        let body: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(body["agentStarted"], serde_json::json!(1_900_000_000_000_i64));
+        assert_eq!(body["isProgrammed"], serde_json::json!(false));
+    }
+}
