@@ -1,0 +1,176 @@
+//! What the controller is told on its command line, and what that comes to.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use clap::Parser;
+use osm_api::{is_dns_label, is_dns_subdomain};
+use osm_model::TrustDomain;
+use osm_resolve::ResolveOptions;
+use osm_runtime::telemetry::Format;
+use tokio::net::TcpListener;
+
+/// The controller of a mesh: resolves what objects mean, tells every sidecar its configuration, signs certificates.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "osm-controller")]
+pub struct Args {
+    /// The mesh: the value of the label on its namespaces.
+    #[arg(long, default_value = "osm")]
+    pub mesh_name: String,
+    /// The control plane's own namespace.
+    #[arg(long, default_value = "osm-system")]
+    pub osm_namespace: String,
+    /// The suffix of every identity.
+    #[arg(long, default_value = "cluster.local")]
+    pub trust_domain: String,
+    /// The domain of service names.
+    #[arg(long, default_value = "cluster.local")]
+    pub cluster_domain: String,
+    /// A directory of manifests (*.yaml, *.yml, *.json) to watch. May be given more than once.
+    #[arg(long, value_name = "DIR", required = true)]
+    pub manifests: Vec<PathBuf>,
+    /// Where sidecars connect.
+    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:15128")]
+    pub ads_listen: SocketAddr,
+    /// Where health and metrics are served.
+    #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:9091")]
+    pub http_listen: SocketAddr,
+    /// Where /debug is served; only a loopback address.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9092")]
+    pub debug_listen: SocketAddr,
+    /// The directory that keeps the authority and the token of /debug.
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: PathBuf,
+    /// The key that pods' tokens are signed with; nobody else may read the file.
+    #[arg(long, value_name = "FILE")]
+    pub token_key: PathBuf,
+    /// A DNS name to serve sidecars under, in place of `osm-controller.<namespace>.svc`. May be given more than once.
+    #[arg(long, value_name = "NAME")]
+    pub server_name: Vec<String>,
+    /// What is logged: error, warn, info, debug, trace, or directives such as info,osm_ads=debug.
+    #[arg(long, short = 'v', value_name = "LEVEL", default_value = "info")]
+    pub verbosity: String,
+    /// How it is logged: text or json.
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub log_format: Format,
+}
+
+/// What the controller works with.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// What the World does not say.
+    pub resolve: ResolveOptions,
+    /// The directories of manifests.
+    pub manifests: Vec<PathBuf>,
+    /// Where sidecars connect.
+    pub ads_listen: SocketAddr,
+    /// Where health and metrics are served.
+    pub http_listen: SocketAddr,
+    /// Where `/debug` is served.
+    pub debug_listen: SocketAddr,
+    /// The directory of what outlives the process.
+    pub state_dir: PathBuf,
+    /// The file with the key of tokens.
+    pub token_key: PathBuf,
+    /// The names to serve sidecars under; at least one.
+    pub server_names: Vec<String>,
+}
+
+/// The sockets, bound. In tests to port 0.
+#[derive(Debug)]
+pub struct Listeners {
+    /// For sidecars.
+    pub ads: TcpListener,
+    /// For health and metrics.
+    pub http: TcpListener,
+    /// For `/debug`.
+    pub debug: TcpListener,
+}
+
+impl TryFrom<Args> for Config {
+    type Error = anyhow::Error;
+
+    fn try_from(args: Args) -> anyhow::Result<Config> {
+        for (flag, name) in [("--mesh-name", &args.mesh_name), ("--osm-namespace", &args.osm_namespace)] {
+            if !is_dns_label(name) {
+                bail!("{flag} {name:?} is not a DNS label; use lower-case letters, digits and '-'");
+            }
+        }
+        let mut domains = vec![("--trust-domain", &args.trust_domain), ("--cluster-domain", &args.cluster_domain)];
+        domains.extend(args.server_name.iter().map(|name| ("--server-name", name)));
+        for (flag, name) in domains {
+            if !is_dns_subdomain(name) {
+                bail!("{flag} {name:?} is not a DNS name; use lower-case letters, digits, '-' and '.'");
+            }
+        }
+        if !args.debug_listen.ip().is_loopback() {
+            bail!("--debug-listen {} is not a loopback address; use 127.0.0.1 and a port forward", args.debug_listen);
+        }
+        let service = format!("osm-controller.{}.svc", args.osm_namespace);
+        let of_service = vec![service.clone(), format!("{service}.{}", args.cluster_domain)];
+        Ok(Config {
+            resolve: ResolveOptions {
+                mesh_name: args.mesh_name,
+                osm_namespace: args.osm_namespace,
+                trust_domain: TrustDomain(args.trust_domain),
+                cluster_domain: args.cluster_domain,
+            },
+            manifests: args.manifests,
+            ads_listen: args.ads_listen,
+            http_listen: args.http_listen,
+            debug_listen: args.debug_listen,
+            state_dir: args.state_dir,
+            token_key: args.token_key,
+            server_names: if args.server_name.is_empty() { of_service } else { args.server_name },
+        })
+    }
+}
+
+impl Listeners {
+    /// Binds what the configuration says.
+    pub async fn bind(config: &Config) -> anyhow::Result<Listeners> {
+        let bind = async |flag: &str, address: SocketAddr| {
+            TcpListener::bind(address).await.with_context(|| format!("listening on {flag} {address}"))
+        };
+        Ok(Listeners {
+            ads: bind("--ads-listen", config.ads_listen).await?,
+            http: bind("--http-listen", config.http_listen).await?,
+            debug: bind("--debug-listen", config.debug_listen).await?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(more: &[&str]) -> anyhow::Result<Config> {
+        let needed = ["osm-controller", "--manifests", "m", "--state-dir", "s", "--token-key", "k"];
+        Args::try_parse_from(needed.iter().chain(more))?.try_into()
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_an_installed_mesh() {
+        let config = config(&[]).unwrap();
+        assert_eq!(config.resolve, ResolveOptions::default());
+        assert_eq!(config.ads_listen.port(), 15128);
+        let names = ["osm-controller.osm-system.svc", "osm-controller.osm-system.svc.cluster.local"];
+        assert_eq!(config.server_names, names);
+    }
+
+    #[test]
+    fn bad_arguments_are_named() {
+        for (arguments, words) in [
+            (["--debug-listen", "0.0.0.0:9092"], "not a loopback address"),
+            (["--trust-domain", "Cluster.Local"], "--trust-domain"),
+            (["--server-name", "a_b"], "--server-name"),
+            (["--mesh-name", "a.b"], "--mesh-name"),
+            (["--log-format", "xml"], "use text or json"),
+        ] {
+            let error = format!("{:#}", config(&arguments).unwrap_err());
+            assert!(error.contains(words), "{error}");
+        }
+        assert!(Args::try_parse_from(["osm-controller", "--state-dir", "s", "--token-key", "k"]).is_err());
+    }
+}

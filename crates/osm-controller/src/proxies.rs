@@ -1,0 +1,96 @@
+//! What each connected proxy is to be told: its pod's class decides, and the loop says when that changes.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use osm_model::{Identity, PodName};
+use osm_xds::Resources;
+use tokio::sync::watch;
+
+use crate::control::Snapshot;
+
+/// Followers that went are swept out when there are this many, so that the map is bounded by those that are there.
+const FIRST_SWEEP: usize = 1024;
+
+/// A pod as its token names it. A pod of the same name with another identity is told nothing.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Proxy {
+    /// Which pod.
+    pub(crate) pod: PodName,
+    /// Who it is.
+    pub(crate) identity: Identity,
+}
+
+/// The proxies that are connected. Cloning shares them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Proxies {
+    state: Arc<Mutex<State>>,
+}
+
+/// What one proxy is to be told: nothing before its pod is known, and then always something.
+pub(crate) type Following = watch::Receiver<Option<Arc<Resources>>>;
+
+#[derive(Debug, Default)]
+struct State {
+    snapshot: Option<Snapshot>,
+    followers: BTreeMap<Proxy, watch::Sender<Option<Arc<Resources>>>>,
+    sweep_at: usize,
+}
+
+impl Proxies {
+    /// What this proxy is to be told now, and on every change.
+    pub(crate) fn follow(&self, proxy: &Proxy) -> Following {
+        let mut state = self.lock();
+        if let Some(sender) = state.followers.get(proxy) {
+            return sender.subscribe();
+        }
+        if state.followers.len() >= state.sweep_at.max(FIRST_SWEEP) {
+            state.sweep();
+        }
+        let now = state.snapshot.as_ref().and_then(|snapshot| resources(snapshot, proxy));
+        let (sender, following) = watch::channel(now);
+        state.followers.insert(proxy.clone(), sender);
+        following
+    }
+
+    /// Tells every proxy for which something changed.
+    ///
+    /// A pod that is no longer known keeps what it was told: it is on its way out, or an object that it depends on is
+    /// being replaced; to empty its proxy would cut its connections.
+    pub(crate) fn publish(&self, snapshot: Snapshot) {
+        let mut state = self.lock();
+        state.sweep();
+        for (proxy, sender) in &state.followers {
+            let Some(now) = resources(&snapshot, proxy) else { continue };
+            sender.send_if_modified(|told| {
+                let is_new = told.as_ref().is_none_or(|told| !Arc::ptr_eq(told, &now));
+                if is_new {
+                    *told = Some(now);
+                }
+                is_new
+            });
+        }
+        state.snapshot = Some(snapshot);
+    }
+
+    /// What was published last.
+    pub(crate) fn snapshot(&self) -> Option<Snapshot> {
+        self.lock().snapshot.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn sweep(&mut self) {
+        self.followers.retain(|_, sender| sender.receiver_count() > 0);
+        self.sweep_at = 2 * self.followers.len();
+    }
+}
+
+fn resources(snapshot: &Snapshot, proxy: &Proxy) -> Option<Arc<Resources>> {
+    let class = snapshot.mesh.proxies.get(&proxy.pod).filter(|class| class.identity == proxy.identity)?;
+    snapshot.classes.get(class).cloned()
+}
