@@ -6,7 +6,12 @@ use osm_api::{Change, Object, World};
 use osm_model::{Access, Mesh};
 use osm_resolve::{ResolveOptions, resolve};
 use proptest::prelude::*;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+
+fn read<T: DeserializeOwned>(object: Value) -> T {
+    serde_json::from_value(object).expect("every value here has the type of its field")
+}
 
 fn world(objects: &[Object]) -> World {
     let mut world = World::default();
@@ -22,13 +27,13 @@ fn mesh(objects: &[Object]) -> Mesh {
 
 fn namespace(name: &str, label: &str) -> Object {
     let metadata = json!({"name": name, "labels": {(label): "osm"}});
-    Object::Namespace(serde_json::from_value(json!({"metadata": metadata})).unwrap())
+    Object::Namespace(read(json!({"metadata": metadata})))
 }
 
 fn mesh_config(is_permissive: bool) -> Object {
     let spec = json!({"traffic": {"enablePermissiveTrafficPolicyMode": is_permissive}});
     let metadata = json!({"name": "osm-mesh-config", "namespace": "osm-system"});
-    Object::MeshConfig(serde_json::from_value(json!({"metadata": metadata, "spec": spec})).unwrap())
+    Object::MeshConfig(read(json!({"metadata": metadata, "spec": spec})))
 }
 
 fn port() -> impl Strategy<Value = i64> {
@@ -84,7 +89,7 @@ fn service(place: &'static str, number: u8) -> impl Strategy<Value = Object> {
     (name(), labels(), address(number), ports, kind).prop_map(move |(name, selector, address, ports, kind)| {
         let spec = json!({"selector": selector, "clusterIP": address, "ports": ports, "type": kind});
         let metadata = json!({"name": name, "namespace": place});
-        Object::Service(serde_json::from_value(json!({"metadata": metadata, "spec": spec})).unwrap())
+        Object::Service(read(json!({"metadata": metadata, "spec": spec})))
     })
 }
 
@@ -93,7 +98,7 @@ fn pod(place: &'static str) -> impl Strategy<Value = Object> {
         let annotations = if is_meshed { json!({"openservicemesh.io/injected": "init: asked for"}) } else { json!({}) };
         let container = json!({"name": "app", "ports": [{"name": "web", "containerPort": port}]});
         let metadata = json!({"name": name, "namespace": place, "labels": labels, "annotations": annotations});
-        Object::Pod(serde_json::from_value(json!({"metadata": metadata, "spec": {"containers": [container]}})).unwrap())
+        Object::Pod(read(json!({"metadata": metadata, "spec": {"containers": [container]}})))
     })
 }
 
@@ -110,11 +115,10 @@ fn slice(place: &'static str) -> impl Strategy<Value = Object> {
             let endpoints: Vec<Value> = endpoints.into_iter().map(endpoint).collect();
             let labels = json!({"kubernetes.io/service-name": name});
             Object::EndpointSlice(
-                serde_json::from_value(json!({
+                read(json!({
                     "metadata": {"name": name, "namespace": place, "labels": labels},
                     "addressType": family, "endpoints": endpoints, "ports": [{"name": port_name, "port": port}],
-                }))
-                .unwrap(),
+                })),
             )
         },
     )

@@ -1,0 +1,101 @@
+//! The outbound listener. It has the original destination as its only listener filter: nothing looks into the bytes
+//! before a chain is chosen, so programs whose server speaks first work without saying so.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use envoy_types::pb::envoy::config::core::v3::TrafficDirection;
+use envoy_types::pb::envoy::config::listener::v3 as envoy;
+use osm_model::{Service, ServicePort, Settings};
+use osm_xds::Resource;
+
+use super::{listener, original_destination, tcp_proxy};
+use crate::cluster::is_dialled_by_pod;
+use crate::http::connection_manager;
+use crate::names::{
+    BLACKHOLE, OUTBOUND_LISTENER, OUTBOUND_PORT, PASSTHROUGH, outbound_http_chain, outbound_routes, outbound_tcp_chain,
+    service_cluster,
+};
+use crate::parts::{encode, number, single};
+
+/// The listener for these services: one chain for each HTTP port, however many services are on it, and one for each
+/// port of a TCP service.
+pub(crate) fn outbound(services: &[Arc<Service>], settings: &Settings) -> Resource {
+    let ports = services.iter().flat_map(|service| &service.ports);
+    let http: BTreeSet<u16> = ports.filter(|(_, port)| port.protocol.is_http()).map(|(number, _)| *number).collect();
+    let mut chains: Vec<envoy::FilterChain> = http.into_iter().map(http_chain).collect();
+    let mut taken = BTreeSet::new();
+    for service in services {
+        for (number, port) in service.ports.iter().filter(|(_, port)| !port.protocol.is_http()) {
+            chains.extend(tcp_chains(service, *number, port, &mut taken));
+        }
+    }
+    let listener = envoy::Listener {
+        listener_filters: vec![original_destination()],
+        filter_chains: chains,
+        default_filter_chain: Some(default_chain(settings)),
+        ..listener(OUTBOUND_LISTENER, OUTBOUND_PORT, TrafficDirection::Outbound)
+    };
+    encode(OUTBOUND_LISTENER, &listener)
+}
+
+fn http_chain(port: u16) -> envoy::FilterChain {
+    envoy::FilterChain {
+        name: outbound_http_chain(port),
+        filter_chain_match: Some(destination(port, &[])),
+        filters: vec![connection_manager(&outbound_routes(port))],
+        ..Default::default()
+    }
+}
+
+/// One chain for all of a service's addresses. A headless service has one for each pod, so that a pod that comes or
+/// goes leaves the connections to the others alone.
+///
+/// `taken` are the addresses and ports that have a chain already: with two for one, Envoy would refuse the listener.
+fn tcp_chains(
+    service: &Service,
+    number: u16,
+    port: &ServicePort,
+    taken: &mut BTreeSet<(IpAddr, u16)>,
+) -> Vec<envoy::FilterChain> {
+    let name = outbound_tcp_chain(&service.name, number, port.protocol);
+    let mut is_free = |ip: &IpAddr| taken.insert((*ip, number));
+    let groups: Vec<(String, Vec<IpAddr>)> = if is_dialled_by_pod(service) {
+        let pods: BTreeSet<IpAddr> = port.endpoints.iter().map(|endpoint| endpoint.address.ip()).collect();
+        pods.into_iter().filter(&mut is_free).map(|ip| (format!("{name}_{ip}"), vec![ip])).collect()
+    } else {
+        let addresses: Vec<IpAddr> = service.addresses.iter().copied().filter(&mut is_free).collect();
+        if addresses.is_empty() { Vec::new() } else { vec![(name.clone(), addresses)] }
+    };
+    let chain = |(chain_name, addresses): (String, Vec<IpAddr>)| envoy::FilterChain {
+        name: chain_name,
+        filter_chain_match: Some(destination(number, &addresses)),
+        // Statistics are the service's, not the pod's.
+        filters: vec![tcp_proxy(&name, service_cluster(&service.name, number))],
+        ..Default::default()
+    };
+    groups.into_iter().map(chain).collect()
+}
+
+fn destination(port: u16, addresses: &[IpAddr]) -> envoy::FilterChainMatch {
+    envoy::FilterChainMatch {
+        destination_port: number(u32::from(port)),
+        prefix_ranges: addresses.iter().copied().map(single).collect(),
+        ..Default::default()
+    }
+}
+
+/// For destinations outside the mesh.
+fn default_chain(settings: &Settings) -> envoy::FilterChain {
+    let (name, cluster) = if settings.egress {
+        ("outbound-egress-filter-chain", PASSTHROUGH)
+    } else {
+        ("outbound-blackhole-filter-chain", BLACKHOLE)
+    };
+    envoy::FilterChain {
+        name: name.to_owned(),
+        filters: vec![tcp_proxy(&format!("egress-tcp-proxy.{cluster}"), cluster.to_owned())],
+        ..Default::default()
+    }
+}

@@ -1,0 +1,6 @@
+//! What translate makes of views: golden files, which the real Envoy accepts too, and the laws that hold for every view.
+
+mod envoy;
+mod golden;
+mod laws;
+mod view;
