@@ -20,6 +20,9 @@ pub const OUTBOUND_IP_RANGE_INCLUSION_LIST: &str = "openservicemesh.io/outbound-
 pub const PROXY_UUID: &str = "osm-proxy-uuid";
 /// Annotation on a Pod, ours: the start-up shape asked for, `init` or `native`.
 pub const STARTUP: &str = "openservicemesh.io/startup";
+/// Annotation on a Pod, ours: where connections wait that come before the proxy is ready; `kernel`, the default, or
+/// `none`, which has them refused.
+pub const HOLD: &str = "openservicemesh.io/hold";
 /// Annotation that injection puts on a Pod, ours: the shape chosen and why.
 pub const INJECTED: &str = "openservicemesh.io/injected";
 

@@ -1,1 +1,17 @@
-//! Pod in, Pod out: the sidecar, the init container and the shape.
+//! Pod in, Pod out: whether a pod joins the mesh, in which shape, and what is added to it.
+//!
+//! The user's containers survive unchanged. `osm-init` comes before every other container, so that nothing of the
+//! pod has a network before redirection and hold are in place. Injecting twice is injecting once.
+
+mod annotations;
+mod checks;
+mod containers;
+mod decision;
+mod inject;
+mod policy;
+mod shape;
+
+pub use containers::{SIDECAR_VOLUME, STATE_DIR, STATUS_PORT, TOKEN_FILE, TOKEN_VOLUME};
+pub use inject::{Injection, inject};
+pub use policy::InjectPolicy;
+pub use shape::Shape;

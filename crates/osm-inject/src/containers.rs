@@ -1,0 +1,187 @@
+//! The two containers, their volumes and the pod's metrics annotations.
+
+use std::collections::BTreeMap;
+
+use osm_api::{INIT_CONTAINER, SIDECAR_CONTAINER, k8s};
+use osm_redirect::{Families, Redirect};
+
+use crate::InjectPolicy;
+
+/// The volume for sockets and state, which only the sidecar mounts.
+pub const SIDECAR_VOLUME: &str = "osm-sidecar";
+/// Where the sidecar mounts it.
+pub const STATE_DIR: &str = "/var/run/osm";
+/// The volume with the pod's token, which only the sidecar mounts.
+pub const TOKEN_VOLUME: &str = "osm-token";
+/// Where the sidecar mounts it.
+const TOKEN_DIR: &str = "/var/run/secrets/osm";
+/// Where the sidecar finds the token.
+pub const TOKEN_FILE: &str = "/var/run/secrets/osm/token";
+/// The agent's port for readiness and the start-up timeline.
+pub const STATUS_PORT: i32 = 15904;
+/// The port of Envoy's administration, on the loopback address.
+pub(crate) const ADMIN_PORT: i32 = 15000;
+
+/// The port on which the sidecar's metrics are scraped.
+const METRICS_PORT: i32 = 15010;
+
+/// The audience for which the token is made; the controller accepts no other.
+const TOKEN_AUDIENCE: &str = "osm";
+
+/// How long a token holds, in seconds; the kubelet renews it in time.
+const TOKEN_LIFETIME_S: i64 = 3600;
+
+/// The program of the one image.
+const PROGRAM: &str = "osm-sidecar";
+
+/// The container that installs `redirect` and ends.
+pub(crate) fn init(policy: &InjectPolicy, redirect: &Redirect) -> k8s::Container {
+    let mut args = vec!["init".to_owned()];
+    args.extend(redirect.to_args());
+    let addresses = match redirect.families {
+        Families::V4 => "status.podIP",
+        Families::DualStack => "status.podIPs",
+    };
+    let capabilities = k8s::Capabilities { add: Some(strings(["NET_ADMIN", "NET_RAW"])), drop: Some(strings(["ALL"])) };
+    k8s::Container {
+        name: INIT_CONTAINER.to_owned(),
+        image: Some(policy.init_image.clone()),
+        image_pull_policy: Some(policy.image_pull_policy.clone()),
+        command: Some(strings([PROGRAM])),
+        args: Some(args),
+        env: Some(vec![from_pod("POD_IP", addresses)]),
+        security_context: Some(k8s::SecurityContext {
+            capabilities: Some(capabilities),
+            privileged: policy.privileged_init.then_some(true),
+            // A pod may forbid root to all of its containers; this one cannot do without.
+            run_as_non_root: Some(false),
+            run_as_user: Some(0),
+            run_as_group: Some(0),
+            ..k8s::SecurityContext::default()
+        }),
+        ..k8s::Container::default()
+    }
+}
+
+/// The container with agent and Envoy.
+pub(crate) fn sidecar(policy: &InjectPolicy) -> k8s::Container {
+    k8s::Container {
+        name: SIDECAR_CONTAINER.to_owned(),
+        image: Some(policy.sidecar_image.clone()),
+        image_pull_policy: Some(policy.image_pull_policy.clone()),
+        command: Some(strings([PROGRAM])),
+        args: Some(strings(["agent"])),
+        env: Some(environment(policy)),
+        ports: Some(vec![
+            port("proxy-admin", ADMIN_PORT),
+            port("proxy-inbound", i32::from(policy.redirect.inbound_port.get())),
+            port("proxy-metrics", METRICS_PORT),
+        ]),
+        readiness_probe: Some(k8s::Probe {
+            http_get: Some(k8s::HTTPGetAction {
+                path: Some("/osm-sidecar/ready".to_owned()),
+                port: k8s::IntOrString::Int(STATUS_PORT),
+                ..k8s::HTTPGetAction::default()
+            }),
+            period_seconds: Some(1),
+            ..k8s::Probe::default()
+        }),
+        resources: policy.resources.clone(),
+        security_context: Some(unprivileged(policy)),
+        volume_mounts: Some(vec![mount(SIDECAR_VOLUME, STATE_DIR, None), mount(TOKEN_VOLUME, TOKEN_DIR, Some(true))]),
+        ..k8s::Container::default()
+    }
+}
+
+/// The volumes of the sidecar.
+pub(crate) fn volumes() -> [k8s::Volume; 2] {
+    let token = k8s::ServiceAccountTokenProjection {
+        audience: Some(TOKEN_AUDIENCE.to_owned()),
+        expiration_seconds: Some(TOKEN_LIFETIME_S),
+        path: "token".to_owned(),
+        ..k8s::ServiceAccountTokenProjection::default()
+    };
+    let projection = k8s::VolumeProjection { service_account_token: Some(token), ..k8s::VolumeProjection::default() };
+    [
+        k8s::Volume {
+            name: SIDECAR_VOLUME.to_owned(),
+            // In memory, because keys lie there.
+            empty_dir: Some(k8s::EmptyDirVolumeSource {
+                medium: Some("Memory".to_owned()),
+                ..k8s::EmptyDirVolumeSource::default()
+            }),
+            ..k8s::Volume::default()
+        },
+        k8s::Volume {
+            name: TOKEN_VOLUME.to_owned(),
+            projected: Some(k8s::ProjectedVolumeSource {
+                sources: Some(vec![projection]),
+                ..k8s::ProjectedVolumeSource::default()
+            }),
+            ..k8s::Volume::default()
+        },
+    ]
+}
+
+/// Has Prometheus scrape the sidecar.
+pub(crate) fn announce_metrics(pod: &mut k8s::Pod) {
+    let annotations = pod.metadata.annotations.get_or_insert_with(BTreeMap::new);
+    for (key, value) in [("scrape", "true"), ("port", "15010"), ("path", "/stats/prometheus")] {
+        annotations.insert(format!("prometheus.io/{key}"), value.to_owned());
+    }
+}
+
+fn environment(policy: &InjectPolicy) -> Vec<k8s::EnvVar> {
+    let mut environment = vec![
+        from_pod("POD_NAME", "metadata.name"),
+        from_pod("POD_NAMESPACE", "metadata.namespace"),
+        from_pod("POD_UID", "metadata.uid"),
+        from_pod("POD_IP", "status.podIP"),
+        from_pod("SERVICE_ACCOUNT", "spec.serviceAccountName"),
+        variable("OSM_CONTROLLER", &policy.controller_address),
+        variable("OSM_CONTROLLER_NAME", &policy.controller_name),
+        variable("OSM_ROOT_CA", &policy.root_ca_pem),
+        variable("OSM_TRUST_DOMAIN", &policy.trust_domain),
+        variable("OSM_ENVOY_LOG_LEVEL", &policy.log_level),
+        variable("OSM_STATE_DIR", STATE_DIR),
+        variable("OSM_TOKEN_FILE", TOKEN_FILE),
+    ];
+    environment.extend(policy.concurrency.map(|threads| variable("OSM_CONCURRENCY", &threads.to_string())));
+    environment
+}
+
+fn unprivileged(policy: &InjectPolicy) -> k8s::SecurityContext {
+    let uid = i64::from(policy.redirect.proxy_uid);
+    k8s::SecurityContext {
+        allow_privilege_escalation: Some(false),
+        capabilities: Some(k8s::Capabilities { add: None, drop: Some(strings(["ALL"])) }),
+        read_only_root_filesystem: Some(true),
+        run_as_non_root: Some(true),
+        run_as_user: Some(uid),
+        run_as_group: Some(uid),
+        ..k8s::SecurityContext::default()
+    }
+}
+
+fn variable(name: &str, value: &str) -> k8s::EnvVar {
+    k8s::EnvVar { name: name.to_owned(), value: Some(value.to_owned()), value_from: None }
+}
+
+fn from_pod(name: &str, field_path: &str) -> k8s::EnvVar {
+    let field = k8s::ObjectFieldSelector { api_version: None, field_path: field_path.to_owned() };
+    let source = k8s::EnvVarSource { field_ref: Some(field), ..k8s::EnvVarSource::default() };
+    k8s::EnvVar { name: name.to_owned(), value: None, value_from: Some(source) }
+}
+
+fn port(name: &str, number: i32) -> k8s::ContainerPort {
+    k8s::ContainerPort { name: Some(name.to_owned()), container_port: number, ..k8s::ContainerPort::default() }
+}
+
+fn mount(name: &str, path: &str, read_only: Option<bool>) -> k8s::VolumeMount {
+    let (name, mount_path) = (name.to_owned(), path.to_owned());
+    k8s::VolumeMount { name, mount_path, read_only, ..k8s::VolumeMount::default() }
+}
+
+fn strings<const N: usize>(texts: [&str; N]) -> Vec<String> {
+    texts.map(str::to_owned).to_vec()
+}

@@ -1,0 +1,86 @@
+//! Whether a pod joins the mesh: OSM's questions, in OSM's order.
+
+use std::collections::BTreeMap;
+
+use osm_api::{IGNORE, METRICS, MONITORED_BY, Problem, Reason, SIDECAR_INJECTION, SYSTEM_NAMESPACES, k8s};
+
+use crate::InjectPolicy;
+
+/// The answer.
+#[derive(Debug)]
+pub(crate) enum Decision {
+    /// It joins.
+    Inject {
+        /// Its namespace wants Prometheus to scrape it.
+        has_metrics: bool,
+    },
+    /// It does not.
+    Skip {
+        /// Why.
+        why: String,
+    },
+}
+
+pub(crate) fn decide(
+    pod: &k8s::Pod,
+    namespace: &k8s::Namespace,
+    policy: &InjectPolicy,
+) -> Result<Decision, Vec<Problem>> {
+    if let Some(why) = reason_against(pod, namespace, policy) {
+        return Ok(Decision::Skip { why });
+    }
+    let name = namespace.metadata.name.as_deref().unwrap_or_default();
+    let namespace_subject = format!("Namespace {name}");
+    let of_pod = switch(&super::inject::subject(pod, namespace), pod.metadata.annotations.as_ref(), SIDECAR_INJECTION);
+    let of_namespace = switch(&namespace_subject, namespace.metadata.annotations.as_ref(), SIDECAR_INJECTION);
+    let metrics = switch(&namespace_subject, namespace.metadata.annotations.as_ref(), METRICS);
+    let (of_pod, of_namespace, metrics) = match (of_pod, of_namespace, metrics) {
+        (Ok(of_pod), Ok(of_namespace), Ok(metrics)) => (of_pod, of_namespace, metrics),
+        (of_pod, of_namespace, metrics) => {
+            return Err([of_pod.err(), of_namespace.err(), metrics.err()].into_iter().flatten().collect());
+        }
+    };
+    let has_metrics = metrics == Some(true);
+    Ok(match (of_pod, of_namespace) {
+        (Some(true), _) | (None, Some(true)) => Decision::Inject { has_metrics },
+        (Some(false), _) => Decision::Skip { why: format!("the pod's annotation {SIDECAR_INJECTION} says no") },
+        (None, Some(false)) => {
+            Decision::Skip { why: format!("the annotation {SIDECAR_INJECTION} of namespace {name} says no") }
+        }
+        (None, None) => {
+            let why = format!("neither the pod nor namespace {name} has the annotation {SIDECAR_INJECTION}");
+            Decision::Skip { why }
+        }
+    })
+}
+
+/// What keeps a pod out whatever its annotations say.
+fn reason_against(pod: &k8s::Pod, namespace: &k8s::Namespace, policy: &InjectPolicy) -> Option<String> {
+    let name = namespace.metadata.name.as_deref().unwrap_or_default();
+    let label = |key: &str| namespace.metadata.labels.as_ref().and_then(|labels| labels.get(key));
+    if pod.spec.as_ref().and_then(|spec| spec.host_network) == Some(true) {
+        return Some("hostNetwork: the pod has no network of its own that could be redirected".to_owned());
+    }
+    if SYSTEM_NAMESPACES.contains(&name) || name == policy.osm_namespace {
+        return Some(format!("namespace {name} never belongs to a mesh"));
+    }
+    if label(IGNORE).is_some() {
+        return Some(format!("namespace {name} has the label {IGNORE}"));
+    }
+    if label(MONITORED_BY) != Some(&policy.mesh_name) {
+        return Some(format!("namespace {name} lacks the label {MONITORED_BY}: {}", policy.mesh_name));
+    }
+    None
+}
+
+/// The value of an annotation that is on or off, in the words that OSM knows.
+fn switch(subject: &str, annotations: Option<&BTreeMap<String, String>>, key: &str) -> Result<Option<bool>, Problem> {
+    let Some(value) = annotations.and_then(|annotations| annotations.get(key)) else { return Ok(None) };
+    match value.to_ascii_lowercase().as_str() {
+        "enabled" | "yes" | "true" => Ok(Some(true)),
+        "disabled" | "no" | "false" => Ok(Some(false)),
+        _ => Err(Problem::new(subject, Reason::InvalidField, format!("{value:?} is neither on nor off"))
+            .with_field(crate::annotations::field(key))
+            .with_hint("write enabled or disabled")),
+    }
+}

@@ -1,0 +1,142 @@
+//! The whole of injection.
+
+use std::collections::BTreeMap;
+
+use osm_api::{INIT_CONTAINER, INJECTED, PROXY_UUID, Problem, Reason, SIDECAR_CONTAINER, k8s};
+use rand::{Rng, RngExt};
+
+use crate::annotations::Wishes;
+use crate::decision::{Decision, decide};
+use crate::{InjectPolicy, Shape, checks, containers};
+
+/// What becomes of a pod.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Injection {
+    /// It joins the mesh.
+    Injected {
+        /// The pod with its sidecar.
+        pod: Box<k8s::Pod>,
+        /// How its containers are ordered.
+        shape: Shape,
+        /// Why in this order.
+        why: String,
+        /// What will not work as its user may expect.
+        warnings: Vec<Problem>,
+    },
+    /// It stays as it is.
+    Skipped {
+        /// Why.
+        why: String,
+    },
+}
+
+/// Decides whether `pod`, about to be made in `namespace`, joins the mesh, and adds what it needs for that.
+///
+/// A pod that was injected before stays as it is, except that containers which somebody else has put before ours
+/// since are put behind them again.
+///
+/// # Errors
+/// Everything that forbids the pod to start, so that its user can mend all of it at once.
+pub fn inject(
+    pod: &k8s::Pod,
+    namespace: &k8s::Namespace,
+    policy: &InjectPolicy,
+    rng: &mut impl Rng,
+) -> Result<Injection, Vec<Problem>> {
+    let has_metrics = match decide(pod, namespace, policy)? {
+        Decision::Skip { why } => return Ok(Injection::Skipped { why }),
+        Decision::Inject { has_metrics } => has_metrics,
+    };
+    let subject = subject(pod, namespace);
+    let Some(spec) = &pod.spec else {
+        return Err(vec![Problem::new(subject, Reason::Missing, "a pod needs a spec").with_field("spec")]);
+    };
+    let is_injected = Shape::of_injected(pod).is_some();
+    let mut problems = checks::refusals(&subject, spec, policy, is_injected);
+    let wishes = match Wishes::read(&subject, pod, policy) {
+        Ok(wishes) => wishes,
+        Err(wrong) => {
+            problems.extend(wrong);
+            return Err(problems);
+        }
+    };
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let mut pod = pod.clone();
+    let (shape, why) = match Shape::of_injected(&pod) {
+        Some((shape, why)) => (shape, why),
+        None => {
+            let (shape, why) = Shape::choose(&subject, spec, wishes.shape, policy).map_err(|problem| vec![problem])?;
+            add(&mut pod, shape, &why, &wishes, policy, rng);
+            if has_metrics {
+                containers::announce_metrics(&mut pod);
+            }
+            (shape, why)
+        }
+    };
+    let spec = pod.spec.as_mut().expect("it was there above");
+    let warnings = checks::warnings(&subject, spec, shape, policy);
+    order(spec, shape);
+    Ok(Injection::Injected { pod: Box::new(pod), shape, why, warnings })
+}
+
+/// Adds containers, volumes, label and annotations; [`order`] puts the containers in their places.
+fn add(pod: &mut k8s::Pod, shape: Shape, why: &str, wishes: &Wishes, policy: &InjectPolicy, rng: &mut impl Rng) {
+    let spec = pod.spec.as_mut().expect("the caller looked");
+    let first_of_user = spec.containers.first().map(|container| container.name.clone());
+    spec.init_containers.get_or_insert_default().push(containers::init(policy, &wishes.redirect));
+    let sidecar = containers::sidecar(policy);
+    match shape {
+        Shape::Init => spec.containers.push(sidecar),
+        Shape::Native => spec.init_containers.get_or_insert_default().push(sidecar),
+    }
+    spec.volumes.get_or_insert_default().extend(containers::volumes());
+
+    let labels = pod.metadata.labels.get_or_insert_with(BTreeMap::new);
+    labels.insert(PROXY_UUID.to_owned(), uuid_v4(rng));
+    let annotations = pod.metadata.annotations.get_or_insert_with(BTreeMap::new);
+    annotations.insert(INJECTED.to_owned(), format!("{shape}: {why}"));
+    // `kubectl logs` and `kubectl exec` would take the first container, which is the sidecar now.
+    if let (Shape::Init, Some(name)) = (shape, first_of_user) {
+        annotations.entry("kubectl.kubernetes.io/default-container".to_owned()).or_insert(name);
+    }
+}
+
+/// Puts our containers in their places, whoever moved them. The order of the others stays.
+fn order(spec: &mut k8s::PodSpec, shape: Shape) {
+    let inits = spec.init_containers.get_or_insert_default();
+    match shape {
+        Shape::Init => move_to_front(&mut spec.containers, SIDECAR_CONTAINER),
+        Shape::Native => {
+            move_to_front(inits, SIDECAR_CONTAINER);
+            for sidecar in inits.iter_mut().filter(|container| container.name == SIDECAR_CONTAINER) {
+                // Without it the pod would wait for ever for the sidecar to end.
+                sidecar.restart_policy = Some("Always".to_owned());
+            }
+        }
+    }
+    move_to_front(inits, INIT_CONTAINER);
+}
+
+fn move_to_front(containers: &mut [k8s::Container], name: &str) {
+    if let Some(at) = containers.iter().position(|container| container.name == name) {
+        containers[..=at].rotate_right(1);
+    }
+}
+
+/// How problems call the pod. A pod of a Deployment has no name yet, only its beginning.
+pub(crate) fn subject(pod: &k8s::Pod, namespace: &k8s::Namespace) -> String {
+    let namespace = namespace.metadata.name.as_deref().unwrap_or_default();
+    let beginning = || pod.metadata.generate_name.as_ref().map(|beginning| format!("{beginning}*"));
+    let name = pod.metadata.name.clone().filter(|name| !name.is_empty()).or_else(beginning);
+    format!("Pod {namespace}/{}", name.unwrap_or_default())
+}
+
+/// A random UUID (RFC 9562, version 4).
+fn uuid_v4(rng: &mut impl Rng) -> String {
+    let random: u128 = rng.random();
+    let bits = random & !(0xf000_u128 << 64) & !(0xc000_u128 << 48) | (0x4000_u128 << 64) | (0x8000_u128 << 48);
+    let hex = format!("{bits:032x}");
+    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+}
