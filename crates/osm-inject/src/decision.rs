@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use osm_api::{IGNORE, METRICS, MONITORED_BY, Problem, Reason, SIDECAR_INJECTION, SYSTEM_NAMESPACES, k8s};
 
 use crate::InjectPolicy;
+use crate::annotations::field;
+use crate::inject::subject;
 
 /// The answer.
 #[derive(Debug)]
@@ -31,13 +33,13 @@ pub(crate) fn decide(
     }
     let name = namespace.metadata.name.as_deref().unwrap_or_default();
     let namespace_subject = format!("Namespace {name}");
-    let of_pod = switch(&super::inject::subject(pod, namespace), pod.metadata.annotations.as_ref(), SIDECAR_INJECTION);
+    let of_pod = switch(&subject(pod, namespace), pod.metadata.annotations.as_ref(), SIDECAR_INJECTION);
     let of_namespace = switch(&namespace_subject, namespace.metadata.annotations.as_ref(), SIDECAR_INJECTION);
     let metrics = switch(&namespace_subject, namespace.metadata.annotations.as_ref(), METRICS);
     let (of_pod, of_namespace, metrics) = match (of_pod, of_namespace, metrics) {
         (Ok(of_pod), Ok(of_namespace), Ok(metrics)) => (of_pod, of_namespace, metrics),
         (of_pod, of_namespace, metrics) => {
-            return Err([of_pod.err(), of_namespace.err(), metrics.err()].into_iter().flatten().collect());
+            return Err([of_pod.err(), of_namespace.err(), metrics.err()].into_iter().flatten().flatten().collect());
         }
     };
     let has_metrics = metrics == Some(true);
@@ -74,13 +76,19 @@ fn reason_against(pod: &k8s::Pod, namespace: &k8s::Namespace, policy: &InjectPol
 }
 
 /// The value of an annotation that is on or off, in the words that OSM knows.
-fn switch(subject: &str, annotations: Option<&BTreeMap<String, String>>, key: &str) -> Result<Option<bool>, Problem> {
+fn switch(
+    subject: &str,
+    annotations: Option<&BTreeMap<String, String>>,
+    key: &str,
+) -> Result<Option<bool>, Vec<Problem>> {
     let Some(value) = annotations.and_then(|annotations| annotations.get(key)) else { return Ok(None) };
     match value.to_ascii_lowercase().as_str() {
         "enabled" | "yes" | "true" => Ok(Some(true)),
         "disabled" | "no" | "false" => Ok(Some(false)),
-        _ => Err(Problem::new(subject, Reason::InvalidField, format!("{value:?} is neither on nor off"))
-            .with_field(crate::annotations::field(key))
-            .with_hint("write enabled or disabled")),
+        _ => {
+            let message = format!("{value:?} is neither on nor off");
+            let problem = Problem::new(subject, Reason::InvalidField, message).with_field(field(key));
+            Err(vec![problem.with_hint("write enabled or disabled")])
+        }
     }
 }

@@ -67,7 +67,7 @@ pub fn inject(
     let (shape, why) = match Shape::of_injected(&pod) {
         Some((shape, why)) => (shape, why),
         None => {
-            let (shape, why) = Shape::choose(&subject, spec, wishes.shape, policy).map_err(|problem| vec![problem])?;
+            let (shape, why) = Shape::choose(&subject, spec, wishes.shape, policy)?;
             add(&mut pod, shape, &why, &wishes, policy, rng);
             if has_metrics {
                 containers::announce_metrics(&mut pod);

@@ -24,7 +24,7 @@ impl Shape {
         spec: &k8s::PodSpec,
         wish: Option<Shape>,
         policy: &InjectPolicy,
-    ) -> Result<(Shape, String), Problem> {
+    ) -> Result<(Shape, String), Vec<Problem>> {
         let needs_native = match spec.restart_policy.as_deref() {
             Some(restart @ ("Never" | "OnFailure")) => Some(format!("restartPolicy {restart}")),
             _ if spec.init_containers.as_ref().is_some_and(|inits| !inits.is_empty()) => {
@@ -35,9 +35,9 @@ impl Shape {
         let asked_for = || format!("the annotation {STARTUP} asks for it");
         match (wish, needs_native) {
             (Some(Shape::Native), _) if !policy.native_sidecars => {
-                Err(Problem::new(subject, Reason::Unsupported, "the cluster has no native sidecars (Kubernetes 1.29)")
-                    .with_field(field(STARTUP))
-                    .with_hint("write init, or leave it out"))
+                let message = "the cluster has no native sidecars (Kubernetes 1.29)";
+                let problem = Problem::new(subject, Reason::Unsupported, message).with_field(field(STARTUP));
+                Err(vec![problem.with_hint("write init, or leave it out")])
             }
             (Some(shape), _) => Ok((shape, asked_for())),
             (None, Some(need)) if policy.native_sidecars => Ok((Shape::Native, need)),
