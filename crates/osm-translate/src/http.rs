@@ -10,7 +10,7 @@ use envoy_types::pb::envoy::extensions::filters::network::http_connection_manage
 use envoy_types::util::pack_any;
 
 use crate::access_log;
-use crate::parts::{ads, network_filter, no};
+use crate::parts::{NO_TIMEOUT, ads, network_filter, no};
 
 /// A connection manager that fetches its routes, so that new services do not touch the listener.
 pub(crate) fn connection_manager(routes: &str) -> Filter {
@@ -26,6 +26,8 @@ pub(crate) fn connection_manager(routes: &str) -> Filter {
         route_specifier: Some(RouteSpecifier::Rds(rds)),
         http_filters: vec![router],
         upgrade_configs: vec![UpgradeConfig { upgrade_type: "websocket".to_owned(), ..Default::default() }],
+        // Envoy's own limit of 5 minutes would cut streams that wait, as watches and slow answers do.
+        stream_idle_timeout: Some(NO_TIMEOUT),
         // Only tracing needs one; the application's own are passed on.
         generate_request_id: no(),
         access_log: access_log::stdout(),

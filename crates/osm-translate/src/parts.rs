@@ -56,11 +56,11 @@ pub(crate) fn no() -> Option<BoolValue> {
     Some(BoolValue { value: false })
 }
 
-pub(crate) fn network_filter(name: &str, config: impl Message + Name) -> Filter {
+pub(crate) fn network_filter(name: &str, config: impl Name) -> Filter {
     Filter { name: name.to_owned(), config_type: Some(FilterConfig::TypedConfig(pack_any(config))) }
 }
 
-pub(crate) fn listener_filter(name: &str, config: impl Message + Name) -> ListenerFilter {
+pub(crate) fn listener_filter(name: &str, config: impl Name) -> ListenerFilter {
     ListenerFilter {
         name: name.to_owned(),
         config_type: Some(ListenerFilterConfig::TypedConfig(pack_any(config))),

@@ -1,6 +1,5 @@
 //! From a view to all resources of its class.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use osm_model::{ProxyView, Service, ServiceName, Settings};
@@ -85,7 +84,7 @@ impl Translator {
 
 fn of_service(service: &Service, settings: &Settings) -> ServiceResources {
     let mut resources = Vec::new();
-    for number in service.ports.keys().collect::<BTreeSet<_>>() {
+    for number in service.ports.keys() {
         resources.push((ResourceType::Cluster, Arc::new(cluster::of_service(service, *number, settings))));
         if let Some(endpoints) = endpoint::of_service(service, *number) {
             resources.push((ResourceType::Endpoint, Arc::new(endpoints)));

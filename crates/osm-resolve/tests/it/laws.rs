@@ -1,6 +1,7 @@
 //! Laws of resolve, over random Worlds full of wrong values.
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use osm_api::{Change, Object, World};
 use osm_model::{Access, Mesh};
@@ -195,4 +196,35 @@ proptest! {
             prop_assert_eq!(mesh.view(class).outbound, Vec::new());
         }
     }
+}
+
+/// Bad input of any size is answered: 10,000 objects, among them services that select all pods, within the deadline
+/// of a test on a busy machine. It takes a small part of that when selection does not look at every pod for every
+/// service.
+#[test]
+fn ten_thousand_objects_are_resolved_in_seconds() {
+    let mut all = vec![namespace("shop", "openservicemesh.io/monitored-by")];
+    let place = |name: String| json!({"name": name, "namespace": "shop"});
+    for index in 0..3333 {
+        let mut pod = place(format!("p{index}"));
+        pod["labels"] = json!({"app": format!("a{index}"), "all": "yes"});
+        pod["annotations"] = json!({"openservicemesh.io/injected": "init: asked for"});
+        all.push(Object::Pod(read(json!({"metadata": pod, "spec": {"containers": []}}))));
+        let selector = json!({"app": format!("a{index}"), "all": "yes"});
+        let address = format!("10.96.{}.{}", index / 250, index % 250);
+        let spec = json!({"clusterIP": address, "selector": selector, "ports": [{"port": 80}]});
+        all.push(Object::Service(read(json!({"metadata": place(format!("s{index}")), "spec": spec}))));
+        let mut slice = place(format!("e{index}"));
+        slice["labels"] = json!({"kubernetes.io/service-name": format!("s{index}")});
+        let endpoint = json!({"addresses": ["10.244.0.1"], "targetRef": {"kind": "Pod", "name": format!("p{index}")}});
+        let ports = json!([{"port": 80}]);
+        all.push(Object::EndpointSlice(read(
+            json!({"metadata": slice, "addressType": "IPv4", "endpoints": [endpoint], "ports": ports}),
+        )));
+    }
+    let world = world(&all);
+    let start = Instant::now();
+    let (mesh, problems) = resolve(&world, &ResolveOptions::default());
+    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    assert_eq!((mesh.services.len(), mesh.proxies.len(), problems.len()), (3333, 3333, 0));
 }
