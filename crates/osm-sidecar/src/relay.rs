@@ -142,7 +142,7 @@ fn taken_for_rejected(copy: &Resources, why: &str) -> SessionStatus {
     let of = |ty: ResourceType| TypeStatus {
         subscribed: true,
         version: copy.version_of(ty),
-        rejected: Some(Rejection { names: copy.of(ty).keys().cloned().collect(), message: why.to_owned() }),
+        rejected: vec![Rejection { names: copy.of(ty).keys().cloned().collect(), message: why.to_owned() }],
         ..TypeStatus::default()
     };
     SessionStatus { types: ResourceType::OF_CONTROLLER.into_iter().map(|ty| (ty, of(ty))).collect() }
