@@ -8,7 +8,7 @@ use envoy_types::pb::envoy::config::route::v3 as envoy;
 use envoy_types::pb::envoy::config::route::v3::route::Action;
 use envoy_types::pb::envoy::config::route::v3::route_action::ClusterSpecifier;
 use envoy_types::pb::envoy::config::route::v3::route_match::PathSpecifier;
-use osm_model::{Service, Settings};
+use osm_model::{Access, Service, Settings};
 use osm_xds::Resource;
 
 use crate::cluster::is_dialled_by_pod;
@@ -26,10 +26,17 @@ pub(crate) fn outbound(namespace: &str, services: &[Arc<Service>], settings: &Se
     ports.into_iter().map(|(port, services)| outbound_port(port, namespace, &services, settings)).collect()
 }
 
-/// The routes of one of the pod's own ports: every request goes to the application.
-pub(crate) fn inbound(port: u16) -> Resource {
+/// The routes of one of the pod's own ports: every request goes to the application, or none.
+///
+/// That nobody is admitted is said here and in the listener: a change of routes counts for the next request, one of
+/// the listener only for the next connection.
+pub(crate) fn inbound(port: u16, access: Access) -> Resource {
     let name = inbound_routes(port);
-    let host = virtual_host("inbound_virtual-host|*", vec!["*".to_owned()], local_cluster(port));
+    let action = match access {
+        Access::Permissive => to_cluster(local_cluster(port)),
+        Access::Granted => Action::DirectResponse(envoy::DirectResponseAction { status: 403, ..Default::default() }),
+    };
+    let host = virtual_host("inbound_virtual-host|*", vec!["*".to_owned()], action);
     encode(&name, &configuration(&name, vec![host]))
 }
 
@@ -43,11 +50,11 @@ fn outbound_port(port: u16, namespace: &str, services: &[&Service], settings: &S
         domains.retain(|domain| taken.insert(domain.clone()));
         if !domains.is_empty() {
             let host = format!("outbound_virtual-host|{}", fqdn(&service.name, settings));
-            hosts.push(virtual_host(&host, domains, service_cluster(&service.name, port)));
+            hosts.push(virtual_host(&host, domains, to_cluster(service_cluster(&service.name, port))));
         }
     }
     if settings.egress {
-        hosts.push(virtual_host("egress_virtual-host|*", vec!["*".to_owned()], PASSTHROUGH.to_owned()));
+        hosts.push(virtual_host("egress_virtual-host|*", vec!["*".to_owned()], to_cluster(PASSTHROUGH.to_owned())));
     }
     encode(&name, &configuration(&name, hosts))
 }
@@ -77,16 +84,20 @@ fn domains(service: &Service, port: u16, namespace: &str, settings: &Settings) -
     hosts.into_iter().flat_map(|host| [host.clone(), format!("{host}:{port}")]).collect()
 }
 
-fn virtual_host(name: &str, domains: Vec<String>, cluster: String) -> envoy::VirtualHost {
-    let action = envoy::RouteAction {
+fn to_cluster(cluster: String) -> Action {
+    Action::Route(envoy::RouteAction {
         cluster_specifier: Some(ClusterSpecifier::Cluster(cluster)),
         // Envoy's own limit of 15 s would cut requests that the application waits for.
         timeout: Some(NO_TIMEOUT),
         ..Default::default()
-    };
+    })
+}
+
+/// A host with one route for everything.
+fn virtual_host(name: &str, domains: Vec<String>, action: Action) -> envoy::VirtualHost {
     let everything =
         envoy::RouteMatch { path_specifier: Some(PathSpecifier::Prefix("/".to_owned())), ..Default::default() };
-    let route = envoy::Route { r#match: Some(everything), action: Some(Action::Route(action)), ..Default::default() };
+    let route = envoy::Route { r#match: Some(everything), action: Some(action), ..Default::default() };
     envoy::VirtualHost { name: name.to_owned(), domains, routes: vec![route], ..Default::default() }
 }
 

@@ -50,7 +50,7 @@ impl Translator {
         for inbound in &view.class.inbound {
             resources.insert(ResourceType::Cluster, cluster::local(inbound));
             if inbound.protocol.is_http() {
-                resources.insert(ResourceType::Route, route::inbound(inbound.port));
+                resources.insert(ResourceType::Route, route::inbound(inbound.port, view.settings.access));
             }
         }
         resources.insert(ResourceType::Listener, listener::inbound(&view.class, &view.settings));

@@ -36,16 +36,20 @@ pub(crate) fn inbound(class: &ProxyClass, settings: &Settings) -> Resource {
 
 fn chain(inbound: &InboundPort, settings: &Settings) -> envoy::FilterChain {
     let name = inbound_chain(inbound.port, inbound.protocol);
-    let mut filters = Vec::new();
-    match settings.access {
-        Access::Permissive => {}
-        Access::Granted => filters.push(admit_nobody()),
-    }
-    filters.push(if inbound.protocol.is_http() {
+    let to_application = if inbound.protocol.is_http() {
         connection_manager(&inbound_routes(inbound.port))
     } else {
         tcp_proxy(&name, local_cluster(inbound.port))
-    });
+    };
+    let filters = match settings.access {
+        Access::Permissive => vec![to_application],
+        // The list of grants is looked at with the client's first byte: a server that speaks first would have been
+        // heard by then. So TCP does not lead to the application at all.
+        Access::Granted if !inbound.protocol.is_http() => {
+            vec![admit_nobody(), tcp_proxy(&name, BLACKHOLE.to_owned())]
+        }
+        Access::Granted => vec![admit_nobody(), to_application],
+    };
     let over_mesh_tls = envoy::FilterChainMatch {
         destination_port: number(u32::from(inbound.port)),
         transport_protocol: "tls".to_owned(),

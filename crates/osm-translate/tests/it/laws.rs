@@ -156,6 +156,13 @@ proptest! {
             let is_closed = first["name"] == "envoy.filters.network.rbac"
                 && first["typed_config"]["rules"].get("policies").is_none();
             prop_assert_eq!(is_closed, view.settings.access == Access::Granted);
+            let is_local = strings(&chain, "cluster").iter().any(|cluster| cluster.starts_with("local|"));
+            prop_assert!(!(is_closed && is_local), "the first words of a server would be heard");
+        }
+        for route in resources.of(ResourceType::Route).values().filter(|route| route.name.starts_with("rds-inbound")) {
+            let json = resource_to_json(ResourceType::Route, route).expect("our own resource is JSON");
+            let is_closed = json["virtual_hosts"][0]["routes"][0]["direct_response"]["status"] == 403;
+            prop_assert_eq!(is_closed, view.settings.access == Access::Granted);
         }
         let everything = &json["default_filter_chain"]["filters"][0]["typed_config"]["cluster"];
         prop_assert_eq!(everything, "blackhole");
