@@ -127,7 +127,7 @@ where
 
     async fn follow(&mut self, connection: Connection, failures: &mut u32) -> Result<(), Status> {
         let (requests, queued) = mpsc::channel(REQUESTS_QUEUED_MAX);
-        let first = self.replica.on_connect();
+        let first = self.replica.on_connect(&self.proxy.borrow());
         send(&requests, first, Some(&self.node))?;
         let mut responses = open(connection, queued).await?;
         self.state.send_replace(ConnectionState::Connected { since: clock::now() });

@@ -4,6 +4,7 @@
 //! requests and new resources into responses, in an order that never breaks traffic. A [`Replica`] is the client's side
 //! that keeps a copy. Nothing here parses an Envoy message, waits or does I/O, so all of it is tested as arithmetic.
 
+mod mention;
 mod message;
 mod replica;
 mod resources;

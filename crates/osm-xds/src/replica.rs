@@ -6,8 +6,9 @@ use std::{
 };
 
 use crate::{
+    mention::without,
     message::{Request, Response},
-    resources::{ResourceType, Resources},
+    resources::{Resource, ResourceType, Resources},
     status::{Rejection, SessionStatus},
 };
 
@@ -20,8 +21,6 @@ pub struct Replica {
     copy: Arc<Resources>,
     /// Responses not accepted or rejected yet; the server has one in flight per type.
     unanswered: BTreeMap<ResourceType, Unanswered>,
-    /// Types that the server of this connection has answered for.
-    answered: BTreeSet<ResourceType>,
     /// Types that a server has answered for, on this connection or one before.
     complete: BTreeSet<ResourceType>,
 }
@@ -29,9 +28,9 @@ pub struct Replica {
 #[derive(Debug)]
 struct Unanswered {
     nonce: String,
-    names: BTreeSet<String>,
-    /// The server of a new connection does not know yet what the proxy rejects.
-    is_first: bool,
+    /// What was new or changed in it.
+    added: BTreeSet<String>,
+    removed: Vec<String>,
 }
 
 impl Replica {
@@ -41,25 +40,26 @@ impl Replica {
     }
 
     /// The first requests on a new connection: everything, minus what the copy already has.
-    pub fn on_connect(&mut self) -> Vec<Request> {
+    ///
+    /// What `proxy` rejects is listed without its version, so that it is sent once more: a server can be told of a
+    /// rejection only in answer to what it has sent on the same connection.
+    pub fn on_connect(&mut self, proxy: &SessionStatus) -> Vec<Request> {
         self.unanswered.clear();
-        self.answered.clear();
-        let subscribe = |ty: ResourceType| Request {
-            initial_versions: self
-                .copy
-                .of(ty)
-                .values()
-                .map(|resource| (resource.name.clone(), resource.version.clone()))
-                .collect(),
-            ..Request::subscribe(ty, ["*"])
+        let subscribe = |ty: ResourceType| {
+            let rejected: BTreeSet<&String> = rejections(proxy, ty).flat_map(|rejection| &rejection.names).collect();
+            let version = |resource: &Resource| match rejected.contains(&resource.name) {
+                true => String::new(),
+                false => resource.version.clone(),
+            };
+            let known = self.copy.of(ty).values().map(|resource| (resource.name.clone(), version(resource)));
+            Request { initial_versions: known.collect(), ..Request::subscribe(ty, ["*"]) }
         };
         ResourceType::OF_CONTROLLER.into_iter().map(subscribe).collect()
     }
 
     /// Takes over what a response changes.
     pub fn on_response(&mut self, response: Response) {
-        let mut names: BTreeSet<String> = response.removed.iter().cloned().collect();
-        names.extend(response.resources.iter().map(|resource| resource.name.clone()));
+        let added = response.resources.iter().map(|resource| resource.name.clone()).collect();
         let copy = Arc::make_mut(&mut self.copy);
         for resource in response.resources {
             copy.insert(response.ty, resource);
@@ -68,8 +68,7 @@ impl Replica {
             copy.remove(response.ty, name);
         }
         self.complete.insert(response.ty);
-        let is_first = self.answered.insert(response.ty);
-        self.unanswered.insert(response.ty, Unanswered { nonce: response.nonce, names, is_first });
+        self.unanswered.insert(response.ty, Unanswered { nonce: response.nonce, added, removed: response.removed });
     }
 
     /// Accepts or rejects the last response of this type; none if there is nothing to answer.
@@ -84,8 +83,7 @@ impl Replica {
             self.unanswered.keys().copied().filter(|ty| self.has_answered(proxy, *ty)).collect();
         let mut requests = Vec::new();
         for ty in answerable {
-            let rejection = proxy.types.get(&ty).and_then(|status| status.rejected.as_ref());
-            let error = rejection.filter(|rejection| self.concerns(ty, rejection)).map(|r| r.message.clone());
+            let error = self.error_for(proxy, ty);
             requests.extend(self.acknowledge(ty, error));
         }
         requests
@@ -113,10 +111,19 @@ impl Replica {
             && of(ty).is_some_and(|status| status.is_idle() && status.version == self.copy.version_of(ty))
     }
 
-    /// Whether the server should hear of this rejection with its present response.
-    fn concerns(&self, ty: ResourceType, rejection: &Rejection) -> bool {
-        self.unanswered.get(&ty).is_some_and(|response| {
-            response.is_first || rejection.names.iter().any(|name| response.names.contains(name))
-        })
+    /// What the proxy says against the response to answer; what else it rejects was in other responses.
+    fn error_for(&self, proxy: &SessionStatus, ty: ResourceType) -> Option<String> {
+        let Unanswered { added, removed, .. } = self.unanswered.get(&ty)?;
+        let concerns = |rejection: &&Rejection| rejection.names.iter().any(|name| added.contains(name));
+        let messages: Vec<&str> = rejections(proxy, ty).filter(concerns).map(|r| r.message.as_str()).collect();
+        // The server takes the names in the text for those rejected, but the proxy may have accepted some of them since.
+        let is_rejected = |name: &String| rejections(proxy, ty).any(|rejection| rejection.names.contains(name));
+        let blameless = added.iter().filter(|name| !is_rejected(name)).chain(removed);
+        let error = blameless.fold(messages.join("; "), |text, name| without(&text, name));
+        (!messages.is_empty()).then_some(error)
     }
+}
+
+fn rejections(proxy: &SessionStatus, ty: ResourceType) -> impl Iterator<Item = &Rejection> {
+    proxy.types.get(&ty).into_iter().flat_map(|status| &status.rejected)
 }

@@ -101,8 +101,13 @@ impl Session {
             ResourceType::Endpoint if clusters.owes_removals() => Scope::Additions,
             ResourceType::Endpoint => Scope::Everything,
             // What a client asks for by name it needs in order to warm something, so it does not wait for acceptance;
-            // but nothing may refer to a cluster that was not even sent.
-            ResourceType::Listener | ResourceType::Route if clusters.owes_additions() => Scope::Nothing,
+            // but nothing may refer to a cluster that was not even sent. (Envoy that reconnects with clusters warming
+            // asks for clusters last.)
+            ResourceType::Listener | ResourceType::Route
+                if clusters.owes_additions() || !clusters.is_known(&self.resources) =>
+            {
+                Scope::Nothing
+            }
             ResourceType::Listener | ResourceType::Route if !clusters.is_answered() || !endpoints.is_answered() => {
                 Scope::Asked
             }

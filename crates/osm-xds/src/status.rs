@@ -33,8 +33,8 @@ pub struct TypeStatus {
     pub accepted: u64,
     /// How many responses the client has rejected.
     pub refused: u64,
-    /// What the client rejected and has not accepted since.
-    pub rejected: Option<Rejection>,
+    /// What the client rejected and has not accepted since, one entry for each of its messages.
+    pub rejected: Vec<Rejection>,
 }
 
 /// A configuration that the client refused; it goes on with its last good one.
@@ -70,7 +70,7 @@ impl SessionStatus {
 
     /// What the client rejects at present, by type.
     pub fn rejected(&self) -> impl Iterator<Item = (ResourceType, &Rejection)> {
-        self.types.iter().filter_map(|(ty, status)| Some((*ty, status.rejected.as_ref()?)))
+        self.types.iter().flat_map(|(ty, status)| status.rejected.iter().map(|rejection| (*ty, rejection)))
     }
 }
 

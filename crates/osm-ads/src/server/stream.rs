@@ -7,7 +7,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use futures::Stream;
-use osm_xds::{ResourceType, Resources, Session, SessionStatus};
+use osm_xds::{Rejection, ResourceType, Resources, Session, SessionStatus};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
@@ -156,8 +156,13 @@ impl Reporter {
                 (self.report)(SessionEvent::Accepted { ty });
             }
             if after.refused > before.refused {
-                let rejection = after.rejected.unwrap_or_default();
-                (self.report)(SessionEvent::Rejected { ty, names: rejection.names, message: rejection.message });
+                // Those rejected earlier have been reported; the same again is told if nothing else is new.
+                let is_new = |rejection: &&Rejection| !before.rejected.contains(rejection);
+                let new: Vec<&Rejection> = after.rejected.iter().filter(is_new).collect();
+                for rejection in if new.is_empty() { after.rejected.iter().collect() } else { new } {
+                    let Rejection { names, message } = rejection.clone();
+                    (self.report)(SessionEvent::Rejected { ty, names, message });
+                }
             }
         }
         if status != self.last {

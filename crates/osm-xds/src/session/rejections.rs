@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::status::Rejection;
+use crate::{mention::mentions, status::Rejection};
 
 /// Longest part of a client's message that is kept, in bytes: it comes from outside.
 const MESSAGE_BYTES_MAX: usize = 4096;
@@ -11,7 +11,7 @@ const MESSAGE_BYTES_MAX: usize = 4096;
 #[derive(Debug, Default)]
 pub(super) struct Rejections {
     by_name: BTreeMap<String, String>,
-    /// A rejection of a response that held nothing: what it is about was sent on an earlier stream.
+    /// A rejection of a response that held nothing that the client still wants.
     nameless: Option<String>,
 }
 
@@ -24,7 +24,7 @@ impl Rejections {
             return;
         }
         // Envoy applies what it can of a response and names what it could not.
-        let named: Vec<&String> = names.iter().filter(|name| message.contains(name.as_str())).collect();
+        let named: Vec<&String> = names.iter().filter(|name| mentions(message, name)).collect();
         let blamed = if named.is_empty() { names.iter().collect() } else { named };
         self.by_name.retain(|name, _| !names.contains(name));
         self.by_name.extend(blamed.into_iter().map(|name| (name.clone(), message.to_owned())));
@@ -46,15 +46,13 @@ impl Rejections {
         self.by_name.is_empty() && self.nameless.is_none()
     }
 
-    /// All of it in one, each message once.
-    pub(super) fn summary(&self) -> Option<Rejection> {
-        let mut messages: Vec<&str> = Vec::new();
-        for message in self.nameless.iter().chain(self.by_name.values()) {
-            if !messages.contains(&message.as_str()) {
-                messages.push(message);
-            }
+    /// One rejection for each message.
+    pub(super) fn list(&self) -> Vec<Rejection> {
+        let nameless = self.nameless.iter().map(|message| (message, Vec::new()));
+        let mut by_message: BTreeMap<&String, Vec<String>> = nameless.collect();
+        for (name, message) in &self.by_name {
+            by_message.entry(message).or_default().push(name.clone());
         }
-        let message = messages.join("; ");
-        (!self.is_empty()).then(|| Rejection { names: self.by_name.keys().cloned().collect(), message })
+        by_message.into_iter().map(|(message, names)| Rejection { names, message: message.clone() }).collect()
     }
 }

@@ -111,6 +111,7 @@ impl Subscription {
             Some(message) => {
                 self.refused += 1;
                 self.rejections.remember(answered.names, message);
+                self.forget_unwanted();
             }
         }
     }
@@ -124,6 +125,10 @@ impl Subscription {
                 self.asked.insert(name);
             }
         }
+        self.forget_unwanted();
+    }
+
+    fn forget_unwanted(&mut self) {
         let (is_wildcard, names) = (self.is_wildcard, &self.names);
         self.told.retain(|name, _| is_wildcard || names.contains(name));
         self.asked.retain(|name| is_wildcard || names.contains(name));
@@ -222,12 +227,28 @@ impl Subscription {
         self.in_flight.is_none() && !self.owes_additions()
     }
 
+    /// Whether the client has asked for this type, if there is anything of it.
+    pub(super) fn is_known(&self, resources: &Resources) -> bool {
+        self.is_started || resources.of(self.ty).is_empty()
+    }
+
     /// Whether the client surely uses nothing of this type but what exists, so that what only older resources refer to
     /// can go. A client that rejected something still uses what was before; one that has just connected and has not yet
-    /// asked for this type may use anything.
+    /// asked for this type may use anything; and one that has accepted a listener uses the one before until it has
+    /// asked for and got the routes of the new one.
     pub(super) fn lets_go(&self, resources: &Resources) -> bool {
-        let is_known = self.is_started || resources.of(self.ty).is_empty();
-        is_known && self.is_answered() && !self.owes_removals() && self.rejections.is_empty()
+        let is_known = match self.ty {
+            // A client always asks for listeners; routes only if a listener refers to some.
+            ResourceType::Route => self.is_known(resources),
+            ResourceType::Cluster | ResourceType::Endpoint | ResourceType::Listener | ResourceType::Secret => {
+                self.is_started
+            }
+        };
+        is_known
+            && resources.of(self.ty).keys().all(|name| self.wants(name))
+            && self.is_answered()
+            && !self.owes_removals()
+            && self.rejections.is_empty()
     }
 
     pub(super) fn subscribed_names(&self) -> usize {
@@ -244,7 +265,7 @@ impl Subscription {
             unrequested: resources.of(self.ty).keys().filter(|name| !self.wants(name)).cloned().collect(),
             accepted: self.accepted,
             refused: self.refused,
-            rejected: self.rejections.summary(),
+            rejected: self.rejections.list(),
         }
     }
 }

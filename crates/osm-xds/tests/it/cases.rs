@@ -1,0 +1,1 @@
+//! Details of the protocol, one by one.
