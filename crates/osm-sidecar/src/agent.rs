@@ -30,16 +30,19 @@ use crate::state_dir::StateDir;
 /// How long the parts may take to end once Envoy is gone.
 const END_LIMIT: Duration = Duration::from_secs(5);
 
-/// Everything that the parts say to each other. Each `watch` has one writer.
+/// Where one part says what holds now, and others listen.
+type Wire<T> = (watch::Sender<T>, watch::Receiver<T>);
+
+/// Everything that the parts say to each other. Each has one writer.
 struct Wires {
-    copy: (watch::Sender<Option<Arc<Resources>>>, watch::Receiver<Option<Arc<Resources>>>),
-    connection: (watch::Sender<ConnectionState<Obstacle>>, watch::Receiver<ConnectionState<Obstacle>>),
-    workload: (watch::Sender<Current>, watch::Receiver<Current>),
-    for_envoy: (watch::Sender<Option<Arc<Resources>>>, watch::Receiver<Option<Arc<Resources>>>),
-    session: (watch::Sender<SessionStatus>, watch::Receiver<SessionStatus>),
-    answers: (watch::Sender<SessionStatus>, watch::Receiver<SessionStatus>),
-    envoy: (watch::Sender<gate::Envoy>, watch::Receiver<gate::Envoy>),
-    status: (watch::Sender<Arc<Status>>, watch::Receiver<Arc<Status>>),
+    copy: Wire<Option<Arc<Resources>>>,
+    connection: Wire<ConnectionState<Obstacle>>,
+    workload: Wire<Current>,
+    for_envoy: Wire<Option<Arc<Resources>>>,
+    session: Wire<SessionStatus>,
+    answers: Wire<SessionStatus>,
+    envoy: Wire<gate::Envoy>,
+    status: Wire<Arc<Status>>,
     events: (mpsc::Sender<Event>, mpsc::Receiver<Event>),
     hung: (mpsc::Sender<u64>, mpsc::Receiver<u64>),
 }

@@ -24,7 +24,7 @@ use crate::restarts::Restarts;
 /// How long Envoy may take to exit after SIGTERM before it is killed.
 const EXIT_LIMIT: Duration = Duration::from_secs(2);
 
-/// No connection for this long means that the drain is over: an application that is shutting down itself must have
+/// Nothing under way for this long means that the drain is over: an application that is shutting down itself must have
 /// the time to open its last ones.
 const QUIET: Duration = Duration::from_secs(1);
 
@@ -130,7 +130,7 @@ impl Supervisor {
         }
     }
 
-    /// Tells the peers to go elsewhere and waits until nobody is connected, at most the configured time.
+    /// Tells the peers to go elsewhere and waits until nothing is under way, at most the configured time.
     async fn drain(&self, child: &mut OwnChild, failed: &CancellationToken) {
         let limit = self.config.drain_limit;
         if limit.is_zero() {
@@ -150,7 +150,7 @@ impl Supervisor {
     async fn until_quiet(&self) {
         let mut last_busy = clock::monotonic();
         while last_busy.elapsed() < QUIET {
-            let is_quiet = self.admin.open_connections(DRAIN_INTERVAL * 10).await.is_ok_and(|open| open == 0);
+            let is_quiet = self.admin.activity(DRAIN_INTERVAL * 10).await.is_ok_and(|busy| busy == 0);
             if !is_quiet {
                 last_busy = clock::monotonic();
             }

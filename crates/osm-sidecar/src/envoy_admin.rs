@@ -13,8 +13,8 @@ use crate::gate::Answer;
 const GATE_STATS: &str = "/stats?filter=^(listener_manager\\.(workers_started|total_listeners_active|\
                           total_listeners_warming)|cluster_manager\\.warming_clusters)$";
 
-/// The connections that are open on listeners.
-const CONNECTION_STATS: &str = "/stats?filter=^listener\\..*downstream_cx_active$";
+/// What listeners and HTTP connection managers have open.
+const ACTIVITY_STATS: &str = "/stats?filter=^(listener|http)\\..*downstream_(cx|rq)_active$";
 
 /// The socket.
 #[derive(Clone, Debug)]
@@ -59,10 +59,10 @@ impl EnvoyAdmin {
         Ok(())
     }
 
-    /// How many connections are open on Envoy's listeners.
-    pub async fn open_connections(&self, timeout: Duration) -> anyhow::Result<u64> {
-        let stats = self.get(CONNECTION_STATS, timeout).await.context("asking Envoy for its connections")?;
-        Ok(connections(&String::from_utf8_lossy(stats.body())))
+    /// How much a stop would interrupt: HTTP requests, and connections of other protocols.
+    pub async fn activity(&self, timeout: Duration) -> anyhow::Result<u64> {
+        let stats = self.get(ACTIVITY_STATS, timeout).await.context("asking Envoy for its connections")?;
+        Ok(activity(&String::from_utf8_lossy(stats.body())))
     }
 }
 
@@ -72,14 +72,23 @@ fn number(text: &str, name: &str) -> u64 {
     line.and_then(|value| value.trim().parse().ok()).unwrap_or(0)
 }
 
-/// The sum of `listener.<address>.downstream_cx_active`, without Envoy's own admin listener and without the parts of
-/// single workers.
-fn connections(text: &str) -> u64 {
-    let lines = text.lines().filter_map(|line| line.split_once(": "));
-    let of_listeners = lines.filter(|(name, _)| {
-        !name.starts_with("listener.admin.") && !name.contains(".worker_") && name.ends_with(".downstream_cx_active")
-    });
-    of_listeners.filter_map(|(_, value)| value.trim().parse::<u64>().ok()).sum()
+/// Requests, and connections that are not HTTP. An idle HTTP connection interrupts nobody when it is closed. Envoy
+/// counts connections for each listener (and again for each worker), and those that are HTTP once more.
+fn activity(text: &str) -> u64 {
+    let (mut connections, mut http_connections, mut requests) = (0_u64, 0_u64, 0_u64);
+    for (name, value) in text.lines().filter_map(|line| line.split_once(": ")) {
+        let Ok(value) = value.trim().parse::<u64>() else { continue };
+        let is_part =
+            name.contains(".worker_") || name.starts_with("listener.admin.") || name.starts_with("http.admin.");
+        match name.split_once('.') {
+            _ if is_part => {}
+            Some(("listener", rest)) if rest.ends_with(".downstream_cx_active") => connections += value,
+            Some(("http", rest)) if rest.ends_with(".downstream_cx_active") => http_connections += value,
+            Some(("http", rest)) if rest.ends_with(".downstream_rq_active") => requests += value,
+            Some(_) | None => {}
+        }
+    }
+    connections.saturating_sub(http_connections) + requests
 }
 
 #[cfg(test)]
@@ -95,12 +104,17 @@ mod tests {
     }
 
     #[test]
-    fn connections_of_listeners_count_once_and_those_of_the_admin_socket_not_at_all() {
-        let text = "listener.0.0.0.0_15001.downstream_cx_active: 3\n\
+    fn requests_count_and_connections_that_are_not_http_and_nothing_of_the_admin_socket() {
+        let text = "http.admin.downstream_cx_active: 1\n\
+                    http.admin.downstream_rq_active: 1\n\
+                    http.outbound.80.downstream_cx_active: 2\n\
+                    http.outbound.80.downstream_rq_active: 5\n\
+                    listener.0.0.0.0_15001.downstream_cx_active: 3\n\
                     listener.0.0.0.0_15001.worker_0.downstream_cx_active: 2\n\
                     listener.0.0.0.0_15001.worker_1.downstream_cx_active: 1\n\
                     listener.0.0.0.0_15003.downstream_cx_active: 4\n\
                     listener.admin.downstream_cx_active: 1\n";
-        assert_eq!(connections(text), 7);
+        assert_eq!(activity(text), 3 + 4 - 2 + 5);
+        assert_eq!(activity(""), 0);
     }
 }

@@ -118,6 +118,8 @@ pub struct Acknowledged {
     pub unrequested: BTreeMap<ResourceType, Vec<String>>,
     /// What it refused, and in which words.
     pub rejected: Vec<Rejected>,
+    /// What an earlier run refused; this one has the last good version, which does for the gate.
+    pub replaced: Vec<Rejected>,
     /// Which of [`LISTENERS`] it was not given.
     pub absent_listeners: Vec<&'static str>,
 }
@@ -134,13 +136,13 @@ pub struct Rejected {
 }
 
 impl Acknowledged {
-    /// What a session with Envoy says, about these resources.
-    pub fn of(status: &SessionStatus, resources: &Resources) -> Acknowledged {
+    /// What a session with Envoy says about the resources that Envoy was `given`, some of them `replaced`.
+    pub fn of(status: &SessionStatus, given: &Resources, replaced: Vec<Rejected>) -> Acknowledged {
         let is_root = |ty| matches!(ty, ResourceType::Cluster | ResourceType::Listener);
         let is_referred_to = |ty| matches!(ty, ResourceType::Endpoint | ResourceType::Route);
         let states = || status.types.iter().map(|(ty, state)| (*ty, state));
         let pending = |(ty, state): &(ResourceType, &osm_xds::TypeStatus)| {
-            let is_current = state.version == resources.version_of(*ty);
+            let is_current = state.version == given.version_of(*ty);
             !is_current || !state.is_idle() || !state.leaving.is_empty() || (is_root(*ty) && !state.subscribed)
         };
         let unrequested = states().filter(|(ty, state)| is_referred_to(*ty) && !state.unrequested.is_empty());
@@ -149,11 +151,12 @@ impl Acknowledged {
             names: rejection.names.clone(),
             message: rejection.message.clone(),
         });
-        let listeners = resources.of(ResourceType::Listener);
+        let listeners = given.of(ResourceType::Listener);
         Acknowledged {
             pending: states().filter(pending).map(|(ty, _)| ty).collect(),
             unrequested: unrequested.map(|(ty, state)| (ty, state.unrequested.clone())).collect(),
             rejected: rejected.collect(),
+            replaced,
             absent_listeners: LISTENERS.into_iter().filter(|name| !listeners.contains_key(*name)).collect(),
         }
     }
@@ -247,6 +250,9 @@ impl fmt::Display for Gate {
 fn lacks(facts: &Facts, programmed_run: Option<u64>) -> Vec<(Cause, Obstacle)> {
     let mut lacks = Vec::new();
     lacks.extend(certificate(facts).map(|obstacle| (Cause::Certificate, obstacle)));
+    if !facts.upstream.is_complete {
+        lacks.push((Cause::Configuration, configuration(&facts.upstream)));
+    }
     let run = match &facts.envoy {
         Envoy::Running { run, .. } => *run,
         Envoy::Absent => {
@@ -260,9 +266,6 @@ fn lacks(facts: &Facts, programmed_run: Option<u64>) -> Vec<(Cause, Obstacle)> {
     };
     if programmed_run == Some(run) {
         return lacks;
-    }
-    if !facts.upstream.is_complete {
-        lacks.push((Cause::Configuration, configuration(&facts.upstream)));
     }
     match &facts.session {
         None => lacks.push((Cause::Acknowledgement, envoy("Envoy has not asked for its configuration yet".to_owned()))),

@@ -12,6 +12,7 @@ pub mod envoy_admin;
 pub mod gate;
 pub mod identity;
 pub mod init;
+pub mod last_good;
 pub mod observer;
 pub mod pages;
 pub mod prober;

@@ -102,7 +102,7 @@ impl Observer {
             Event::Answer(answer) => self.facts.answer = Some(answer),
             Event::Acknowledged(session) => {
                 if let Some(session) = &session {
-                    self.status.rejected.clone_from(&session.rejected);
+                    self.status.rejected = [session.rejected.as_slice(), &session.replaced].concat();
                 }
                 self.facts.session = session;
             }

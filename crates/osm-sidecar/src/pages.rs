@@ -169,6 +169,8 @@ mod tests {
             serde_json::json!({ "missing": [
                 { "what": "the workload certificate is asked for and not issued yet", "owner": "osm-controller",
                   "since": "2030-03-17T17:46:40Z" },
+                { "what": "no configuration: connecting to the controller", "owner": "osm-controller",
+                  "since": "2030-03-17T17:46:40Z" },
                 { "what": "Envoy is not started yet", "owner": "envoy", "since": "2030-03-17T17:46:40Z" },
             ] })
         );

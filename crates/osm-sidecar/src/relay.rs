@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use osm_ads::client::{ConnectionState, Failure};
+use osm_runtime::clock;
 use osm_xds::{Rejection, ResourceType, Resources, SessionStatus, TypeStatus};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -11,7 +12,8 @@ use tokio_util::sync::CancellationToken;
 use crate::complaint::Complaint;
 use crate::controller;
 use crate::gate::{self, Acknowledged, Obstacle};
-use crate::identity::Current;
+use crate::identity::{Current, Workload};
+use crate::last_good::LastGood;
 use crate::observer::Event;
 use crate::secrets::with_secrets;
 
@@ -44,9 +46,19 @@ pub struct Outputs {
     pub events: mpsc::Sender<Event>,
 }
 
+/// What is remembered between two looks at the inputs.
+#[derive(Debug, Default)]
+struct Relay {
+    last_good: LastGood,
+    silence: Silence,
+    last_run: u64,
+    /// What Envoy was given last.
+    given: Option<Arc<Resources>>,
+}
+
 /// Relays until `stop`.
 pub async fn run(mut inputs: Inputs, outputs: Outputs, stop: CancellationToken) -> anyhow::Result<()> {
-    let mut silence = Silence::default();
+    let mut relay = Relay::default();
     let mut complaint = Complaint::default();
     let (mut upstream, mut session) = (None, None);
     loop {
@@ -54,24 +66,16 @@ pub async fn run(mut inputs: Inputs, outputs: Outputs, stop: CancellationToken) 
         let status = inputs.session.borrow_and_update().clone();
         let envoy = inputs.envoy.borrow_and_update().clone();
         let workload = inputs.workload.borrow_and_update().clone();
-        let for_envoy =
-            copy.as_deref().zip(workload.as_deref()).map(|(copy, own)| Arc::new(with_secrets(copy, Some(own))));
-        if *outputs.resources.borrow() != for_envoy {
-            outputs.resources.send_replace(for_envoy.clone());
+        let (answers, acknowledged) = relay.step(copy.as_deref(), workload.as_deref(), &status, &envoy);
+        if *outputs.resources.borrow() != relay.given {
+            outputs.resources.send_replace(relay.given.clone());
         }
-        let answers = match copy.as_deref().zip(silence.after(&envoy, &status)) {
-            Some((copy, why)) => taken_for_rejected(copy, &why),
-            None => status.clone(),
-        };
         outputs.answers.send_if_modified(|last| std::mem::replace(last, answers.clone()) != answers);
+        report(&outputs.events, &mut session, Event::Acknowledged(acknowledged)).await;
 
-        let acknowledged = for_envoy.as_deref().filter(|_| !status.types.is_empty());
-        let acknowledged = acknowledged.map(|resources| Acknowledged::of(&status, resources));
-        let event = Event::Acknowledged(acknowledged);
-        report(&outputs.events, &mut session, event).await;
         let standing = standing(&inputs.connection.borrow_and_update(), copy.is_some());
         if let Some(obstacle) = &standing.obstacle
-            && complaint.is_due(&obstacle.what, osm_runtime::clock::monotonic())
+            && complaint.is_due(&obstacle.what, clock::monotonic())
         {
             tracing::warn!(error = obstacle.what, has_copy = copy.is_some(), "no stream to the controller");
         }
@@ -86,6 +90,44 @@ pub async fn run(mut inputs: Inputs, outputs: Outputs, stop: CancellationToken) 
             () = stop.cancelled() => return Ok(()),
             else => return Ok(()),
         }
+    }
+}
+
+impl Relay {
+    /// What to give to Envoy goes into `given`; returns what the controller is answered and what the gate is told.
+    fn step(
+        &mut self,
+        copy: Option<&Resources>,
+        workload: Option<&Workload>,
+        status: &SessionStatus,
+        envoy: &gate::Envoy,
+    ) -> (SessionStatus, Option<Acknowledged>) {
+        let silence = self.silence.after(envoy, status);
+        // The status is about what was given before, if it is about anything that we know.
+        if let Some(given) = &self.given {
+            self.last_good.learn(status, given);
+        }
+        let next_run = match envoy {
+            gate::Envoy::Running { run, .. } => *run,
+            gate::Envoy::Ended(_) => self.last_run + 1,
+            gate::Envoy::Absent => 1,
+        };
+        if let gate::Envoy::Running { run, .. } = envoy {
+            self.last_run = *run;
+        }
+        let (Some(copy), Some(workload)) = (copy, workload) else {
+            // Both stay once they are there.
+            return (SessionStatus::default(), None);
+        };
+        let wanted = with_secrets(copy, workload);
+        let given = self.given.insert(Arc::new(self.last_good.for_run(next_run, &wanted)));
+        let answers = match silence {
+            Some(why) => taken_for_rejected(copy, &why),
+            None => self.last_good.answers(status, given, copy),
+        };
+        let is_open = !status.types.is_empty();
+        let acknowledged = is_open.then(|| Acknowledged::of(status, given, self.last_good.replaced()));
+        (answers, acknowledged)
     }
 }
 

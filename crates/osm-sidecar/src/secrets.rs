@@ -16,12 +16,10 @@ pub const SERVICE_CERT: &str = "service-cert";
 pub const ROOT_CERT: &str = "root-cert";
 
 /// The controller's resources and the pod's own secrets.
-pub fn with_secrets(copy: &Resources, workload: Option<&Workload>) -> Resources {
+pub fn with_secrets(copy: &Resources, workload: &Workload) -> Resources {
     let mut all = copy.clone();
-    if let Some(workload) = workload {
-        all.insert(ResourceType::Secret, service_cert(workload));
-        all.insert(ResourceType::Secret, root_cert(workload));
-    }
+    all.insert(ResourceType::Secret, service_cert(workload));
+    all.insert(ResourceType::Secret, root_cert(workload));
     all
 }
 
@@ -72,14 +70,13 @@ mod tests {
     fn the_secrets_stand_beside_the_copy_and_the_version_tells_nothing_of_the_key() {
         let mut copy = Resources::default();
         copy.insert(ResourceType::Cluster, Resource::new("c", b"x".as_slice()));
-        assert_eq!(with_secrets(&copy, None), copy);
-        let all = with_secrets(&copy, Some(&workload("KEY")));
+        let all = with_secrets(&copy, &workload("KEY"));
         assert_eq!(all.len(), 3);
         let body = &all.get(ResourceType::Secret, SERVICE_CERT).unwrap().body;
         let secret = Secret::decode(&body[..]).unwrap();
         let Some(secret::Type::TlsCertificate(certificate)) = secret.r#type else { panic!("not a certificate") };
         assert_eq!(certificate.private_key, Some(inline("KEY")));
-        let version = |key| with_secrets(&copy, Some(&workload(key))).version_of(ResourceType::Secret);
+        let version = |key| with_secrets(&copy, &workload(key)).version_of(ResourceType::Secret);
         assert_eq!(version("KEY"), version("OTHER"));
     }
 }

@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 use osm_runtime::http::{Limits, get_tcp};
 
 use crate::lab::{DEADLINE, Lab, text, until};
-use crate::resources::complete;
+use crate::resources::{complete, with_a_bad_listener, with_another_route};
 
 /// The promise is half a second; the rest is for a machine that builds and tests at the same time.
 const BACK_WITHIN: Duration = Duration::from_secs(2);
@@ -39,6 +39,22 @@ async fn envoy_killed_while_the_controller_is_down_is_back_with_all_it_had() {
         assert!(took < BACK_WITHIN.as_millis() as i64, "{took} ms");
         record(&format!("restart {restart}: served after {:?}, programmed after {took} ms", since.elapsed()));
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn envoy_killed_after_a_rejection_comes_back_with_its_last_good_listener() {
+    let lab = Lab::start(|ports| Some(complete(ports))).await;
+    lab.until_programmed();
+    lab.controller.tell(with_a_bad_listener(lab.ports));
+    let is_told = async || lab.startup().await["rejected"][0]["message"].to_string().contains("osm.no_such_filter");
+    until(DEADLINE, is_told);
+    signal(lab.envoy_pid(), Signal::SIGKILL);
+    until(DEADLINE, async || lab.startup().await["envoyRestarts"][0]["programmed"].is_i64());
+    assert_eq!(lab.request("/").await.as_deref(), Ok("hello"));
+    assert!(is_told().await, "the rejection is not forgotten");
+    lab.controller.tell(with_another_route(lab.ports));
+    until(DEADLINE, async || lab.controller.is_settled() && lab.startup().await["rejected"] == serde_json::json!([]));
+    assert_eq!(lab.request("/").await.as_deref(), Ok("hello"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

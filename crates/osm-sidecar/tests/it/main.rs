@@ -7,4 +7,5 @@ mod faults;
 mod gate;
 mod kernel;
 mod lab;
+mod process;
 mod resources;

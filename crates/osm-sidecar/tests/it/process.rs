@@ -1,0 +1,122 @@
+//! The program itself, as a container runs it: process 1, signals, exit status, orphans.
+
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, geteuid};
+use osm_testkit::{envoy, eventually};
+
+use crate::lab::DEADLINE;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_osm-sidecar");
+
+/// A directory of one test.
+struct Dir(PathBuf);
+
+impl Dir {
+    fn new(name: &str) -> Dir {
+        let path = std::env::temp_dir().join(format!("osm-process-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Dir(path)
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// The agent, with a controller that is not there; `before` is what it is started with.
+fn agent(dir: &Dir, before: &[&str]) -> Command {
+    let authority = osm_pki::Authority::generate(osm_runtime::clock::now(), "cluster.local").unwrap();
+    let words: Vec<&str> = before.iter().copied().chain([PROGRAM, "agent"]).collect();
+    let mut command = Command::new(words[0]);
+    command.args(&words[1..]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.env("POD_NAME", "client-0").env("POD_NAMESPACE", "shop").env("SERVICE_ACCOUNT", "client");
+    command.env("OSM_CONTROLLER", format!("127.0.0.1:{}", port())).env("OSM_CONTROLLER_NAME", "osm-controller");
+    command.env("OSM_ROOT_CA", authority.cert_pem()).env("OSM_ENVOY", envoy()).env("OSM_DRAIN_SECONDS", "0");
+    command.env("OSM_STATE_DIR", dir.0.join("state")).env("OSM_TOKEN_FILE", dir.0.join("token"));
+    for name in ["OSM_STATUS_LISTEN", "OSM_ADMIN_LISTEN", "OSM_METRICS_LISTEN"] {
+        command.env(name, format!("127.0.0.1:{}", port()));
+    }
+    command
+}
+
+/// The children of a process, each with the first letter of its state and its command.
+fn children(of: u32) -> Vec<(i32, char, String)> {
+    let listed = std::fs::read_to_string(format!("/proc/{of}/task/{of}/children")).unwrap_or_default();
+    let known = listed.split_whitespace().filter_map(|pid| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let (name, rest) = stat.split_once('(')?.1.rsplit_once(')')?;
+        Some((pid.parse().ok()?, rest.trim().chars().next()?, name.to_owned()))
+    });
+    known.collect()
+}
+
+fn envoy_of(agent: u32) -> Option<i32> {
+    children(agent).into_iter().find(|(_, state, name)| *state != 'Z' && name.starts_with("envoy")).map(|(pid, ..)| pid)
+}
+
+fn ended(agent: &mut Child) -> Option<std::process::ExitStatus> {
+    agent.try_wait().unwrap()
+}
+
+#[test]
+fn sigterm_stops_envoy_and_then_the_agent_with_status_zero() {
+    let dir = Dir::new("sigterm");
+    let mut running = agent(&dir, &[]).spawn().unwrap();
+    let envoy = eventually(DEADLINE, || envoy_of(running.id()));
+    kill(Pid::from_raw(i32::try_from(running.id()).unwrap()), Signal::SIGTERM).unwrap();
+    let status = eventually(DEADLINE, || ended(&mut running));
+    assert!(status.success(), "{status}");
+    assert!(!PathBuf::from(format!("/proc/{envoy}")).exists());
+}
+
+#[test]
+fn as_process_1_it_reaps_orphans_and_still_sees_its_own_envoy_die() {
+    if !geteuid().is_root() {
+        say("NOT RUN, needs root: as_process_1_it_reaps_orphans_and_still_sees_its_own_envoy_die");
+        return;
+    }
+    let dir = Dir::new("process-1");
+    let unshare = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"];
+    let mut running = agent(&dir, &unshare).spawn().unwrap();
+    let first = eventually(DEADLINE, || children(running.id()).first().map(|(pid, ..)| u32::try_from(*pid).unwrap()));
+    let envoy = eventually(DEADLINE, || envoy_of(first));
+    // A process whose parent ends at once: its new parent is process 1 of the namespace.
+    let enter = format!("--target={first}");
+    let orphan = ["--pid", "--mount", "--", "sh", "-c", "(sleep 0.2; exit 3) & (sleep 0.3) & exit 0"];
+    assert!(Command::new("nsenter").arg(enter).args(orphan).status().unwrap().success());
+    eventually(DEADLINE, || children(first).len() >= 2);
+    eventually(DEADLINE, || children(first).len() == 1);
+    kill(Pid::from_raw(envoy), Signal::SIGKILL).unwrap();
+    eventually(DEADLINE, || envoy_of(first).is_some_and(|next| next != envoy));
+    kill(Pid::from_raw(i32::try_from(first).unwrap()), Signal::SIGTERM).unwrap();
+    let status = eventually(DEADLINE, || ended(&mut running));
+    assert!(status.success(), "{status}");
+}
+
+#[test]
+fn what_is_missing_is_said_with_a_status_of_its_own() {
+    let dir = Dir::new("missing");
+    let output = agent(&dir, &[]).env("OSM_CONTROLLER", "nowhere").stderr(Stdio::piped()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said.contains(r#"OSM_CONTROLLER is "nowhere"; give host:port"#), "{said}");
+    let output = agent(&dir, &[]).env("OSM_ENVOY", "/nowhere/envoy").stderr(Stdio::piped()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said.contains("starting /nowhere/envoy: No such file"), "{said}");
+}
+
+#[expect(clippy::print_stderr, reason = "whoever reads the test's output must see what was not tried")]
+fn say(line: &str) {
+    eprintln!("{line}");
+}
