@@ -1,0 +1,6 @@
+//! The service and the client over real streams: with each other, with scripted peers, and with the real Envoy.
+
+mod client;
+mod host;
+mod scripted;
+mod server;
