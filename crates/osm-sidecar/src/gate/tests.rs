@@ -1,3 +1,5 @@
+use osm_xds::ResourceType;
+
 use super::*;
 
 fn at(second: i64) -> Timestamp {

@@ -1,7 +1,10 @@
 //! The program itself, as a container runs it: process 1, signals, exit status, orphans.
 
+use std::io::ErrorKind;
 use std::net::TcpListener;
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
@@ -101,6 +104,56 @@ fn as_process_1_it_reaps_orphans_and_still_sees_its_own_envoy_die() {
     kill(Pid::from_raw(i32::try_from(first).unwrap()), Signal::SIGTERM).unwrap();
     let status = eventually(DEADLINE, || ended(&mut running));
     assert!(status.success(), "{status}");
+}
+
+#[test]
+fn another_user_can_neither_stop_envoy_nor_ask_for_secrets() {
+    let name = "another_user_can_neither_stop_envoy_nor_ask_for_secrets";
+    if !geteuid().is_root() {
+        say(&format!("NOT RUN, needs root: {name}"));
+        return;
+    }
+    // As an emptyDir is: it belongs to root, and everybody may write.
+    let dir = Dir::new("other-user");
+    let state = dir.0.join("state");
+    std::fs::create_dir(&state).unwrap();
+    std::fs::set_permissions(&state, std::fs::Permissions::from_mode(0o777)).unwrap();
+    let become_sidecar = ["setpriv", "--reuid=1500", "--regid=1500", "--clear-groups", "--no-new-privs"];
+    let mut running = agent(&dir, &become_sidecar).spawn().unwrap();
+    eventually(DEADLINE, || envoy_of(running.id()));
+    for socket in ["xds.sock", "admin.sock"] {
+        let path = state.join("agent").join(socket);
+        eventually(DEADLINE, || path.exists());
+        assert_eq!(connect_as(1500, &path), Ok(()), "{socket}");
+        assert_eq!(connect_as(1000, &path), Err(ErrorKind::PermissionDenied), "{socket}");
+    }
+    kill(Pid::from_raw(i32::try_from(running.id()).unwrap()), Signal::SIGTERM).unwrap();
+    assert!(eventually(DEADLINE, || ended(&mut running)).success());
+}
+
+/// Tries to open a Unix socket as another user: this test again, in a process of that user.
+fn connect_as(uid: u32, socket: &Path) -> Result<(), ErrorKind> {
+    let mut again = Command::new(std::env::current_exe().unwrap());
+    again.args(["--exact", "process::connects", "--nocapture"]).env(CONNECT_TO, socket).uid(uid).gid(uid);
+    let output = again.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    match () {
+        () if said.contains("connect: yes") => Ok(()),
+        () if said.contains("connect: PermissionDenied") => Err(ErrorKind::PermissionDenied),
+        () => panic!("{said}"),
+    }
+}
+
+const CONNECT_TO: &str = "OSM_TEST_CONNECT_TO";
+
+/// The other half of [`connect_as`]; by itself it has nothing to try.
+#[test]
+fn connects() {
+    let Some(path) = std::env::var_os(CONNECT_TO) else { return };
+    match std::os::unix::net::UnixStream::connect(path) {
+        Ok(_) => say("connect: yes"),
+        Err(error) => say(&format!("connect: {:?}", error.kind())),
+    }
 }
 
 #[test]

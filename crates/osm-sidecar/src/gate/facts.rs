@@ -1,0 +1,158 @@
+//! What the gate is judged by.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use osm_xds::{ResourceType, Resources, SessionStatus};
+use serde::Serialize;
+
+/// The listeners without which no connection of the pod is carried.
+pub const LISTENERS: [&str; 2] = ["inbound-listener", "outbound-listener"];
+
+/// Everything the gate depends on.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Facts {
+    /// The time of the observation.
+    pub now: Timestamp,
+    /// The workload certificate.
+    pub identity: Identity,
+    /// The stream to the controller.
+    pub upstream: Upstream,
+    /// The process.
+    pub envoy: Envoy,
+    /// What this run of Envoy last said about itself, if it has.
+    pub answer: Option<Answer>,
+    /// What Envoy acknowledged over the stream that is open now, if one is.
+    pub session: Option<Acknowledged>,
+}
+
+/// The workload certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Identity {
+    /// Asked for, not answered yet.
+    Asked,
+    /// Not there, and why.
+    Refused(Obstacle),
+    /// Valid until this time. Stays when a renewal fails.
+    Held(Timestamp),
+}
+
+/// The stream to the controller, and the copy of what came over it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Upstream {
+    /// Whether a first answer has come for clusters, endpoints, listeners and routes. Stays true when the stream ends.
+    pub is_complete: bool,
+    /// Whether the stream is open.
+    pub is_connected: bool,
+    /// Why it is not.
+    pub obstacle: Option<Obstacle>,
+}
+
+/// Why something is not there, in words for the one who waits, and whose turn it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Obstacle {
+    /// Who can remove it.
+    pub owner: Owner,
+    /// What is in the way.
+    pub what: String,
+}
+
+/// Who must act.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub enum Owner {
+    /// The control plane, or the network to it.
+    #[serde(rename = "osm-controller")]
+    Controller,
+    /// The pod's token, or the service account behind it.
+    #[serde(rename = "service-account-token")]
+    Token,
+    /// Envoy.
+    #[serde(rename = "envoy")]
+    Envoy,
+}
+
+/// The process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Envoy {
+    /// Not started yet.
+    Absent,
+    /// Running.
+    Running {
+        /// Counts the starts, from 1.
+        run: u64,
+        /// Its process id.
+        pid: u32,
+    },
+    /// Ended, and why. Will be started again.
+    Ended(String),
+}
+
+/// What Envoy says about itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The run that said it.
+    pub run: u64,
+    /// The text of `/ready`: `LIVE`, `PRE_INITIALIZING`, `INITIALIZING`, `DRAINING`.
+    pub state: String,
+    /// Whether the worker threads carry connections.
+    pub has_workers: bool,
+    /// Listeners that carry connections.
+    pub listeners_active: u64,
+    /// Listeners that wait for routes or secrets.
+    pub listeners_warming: u64,
+    /// Clusters that wait for endpoints or secrets.
+    pub clusters_warming: u64,
+}
+
+/// What Envoy acknowledged.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Acknowledged {
+    /// The types of which something is still under way.
+    pub pending: Vec<ResourceType>,
+    /// What exists and Envoy has not asked for, though it must.
+    pub unrequested: BTreeMap<ResourceType, Vec<String>>,
+    /// What it refused, and in which words.
+    pub rejected: Vec<Rejected>,
+    /// What an earlier run refused; this one has the last good version, which does for the gate.
+    pub replaced: Vec<Rejected>,
+    /// Which of [`LISTENERS`] it was not given.
+    pub absent_listeners: Vec<&'static str>,
+}
+
+/// What Envoy refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Rejected {
+    /// The kind of resource.
+    pub kind: ResourceType,
+    /// The resources.
+    pub names: Vec<String>,
+    /// Envoy's own words.
+    pub message: String,
+}
+
+impl Acknowledged {
+    /// What a session with Envoy says about the resources that Envoy was `given`, some of them `replaced`.
+    pub fn of(status: &SessionStatus, given: &Resources, replaced: Vec<Rejected>) -> Acknowledged {
+        let is_root = |ty| matches!(ty, ResourceType::Cluster | ResourceType::Listener);
+        let is_referred_to = |ty| matches!(ty, ResourceType::Endpoint | ResourceType::Route);
+        let states = || status.types.iter().map(|(ty, state)| (*ty, state));
+        let pending = |(ty, state): &(ResourceType, &osm_xds::TypeStatus)| {
+            let is_current = state.version == given.version_of(*ty);
+            !is_current || !state.is_idle() || !state.leaving.is_empty() || (is_root(*ty) && !state.subscribed)
+        };
+        let unrequested = states().filter(|(ty, state)| is_referred_to(*ty) && !state.unrequested.is_empty());
+        let rejected = status.rejected().map(|(kind, rejection)| Rejected {
+            kind,
+            names: rejection.names.clone(),
+            message: rejection.message.clone(),
+        });
+        let listeners = given.of(ResourceType::Listener);
+        Acknowledged {
+            pending: states().filter(pending).map(|(ty, _)| ty).collect(),
+            unrequested: unrequested.map(|(ty, state)| (ty, state.unrequested.clone())).collect(),
+            rejected: rejected.collect(),
+            replaced,
+            absent_listeners: LISTENERS.into_iter().filter(|name| !listeners.contains_key(*name)).collect(),
+        }
+    }
+}
