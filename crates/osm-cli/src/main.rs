@@ -1,0 +1,38 @@
+//! The command `osm`. Data goes to standard output, talk to standard error.
+
+mod arguments;
+mod local;
+mod manifests;
+mod render;
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+
+use arguments::{Arguments, Command};
+
+fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    if let Some(code) = osm_local::run_hidden(&arguments) {
+        return code;
+    }
+    match run(Arguments::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            render::error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting a runtime")?;
+    match arguments.command {
+        Command::Local(command) => runtime.block_on(local::run(command)),
+        Command::Version(wanted) => {
+            render::version(wanted.output)?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! The network: a router with one bridge in the runner's own namespace, and one namespace for each pod.
+//!
+//! A pod's address stands alone (`/32`) and everything it sends goes by the router, its neighbours included, so that
+//! the router can turn a service's address into a pod's and the answer back, and so that one capture sees everything.
+
+use std::fs::{self, File};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
+
+use anyhow::{Context, anyhow};
+use futures::TryStreamExt;
+use nix::sched::{CloneFlags, unshare};
+use rtnetlink::{Handle, LinkBridge, LinkUnspec, LinkVeth, RouteMessageBuilder, new_connection, packet_route};
+use tokio::sync::oneshot;
+
+use crate::addresses::{DNS, GATEWAY, pod_network};
+
+/// The bridge that all pods are on; where a packet capture sees everything.
+pub const BRIDGE: &str = "osm0";
+/// The pods' hops to the router have one Ethernet address for the bridge's whole life: a bridge without one of its own
+/// takes the lowest of its ports, which changes as pods come and go.
+const BRIDGE_ADDRESS: [u8; 6] = [0x0a, 0x58, 0x0a, 0xf4, 0x00, 0x01];
+
+/// The router: the namespace that the runner lives in.
+#[derive(Clone)]
+pub(crate) struct Router {
+    netlink: Handle,
+    bridge: u32,
+    namespace: Arc<OwnedFd>,
+}
+
+/// The namespaces that the containers of one pod share. They end with their last process, or when this is dropped.
+#[derive(Debug)]
+pub(crate) struct PodNamespaces {
+    pub(crate) net: OwnedFd,
+    pub(crate) ipc: OwnedFd,
+    pub(crate) uts: OwnedFd,
+}
+
+impl Router {
+    /// Furnishes the network namespace of this process, which must be new.
+    pub(crate) async fn create() -> anyhow::Result<Router> {
+        let (connection, netlink, _) = new_connection().context("opening netlink")?;
+        tokio::spawn(connection);
+        let lo = index(&netlink, "lo").await?;
+        netlink.link().set(LinkUnspec::new_with_index(lo).up().build()).execute().await.context("starting lo")?;
+        let bridge = LinkBridge::new(BRIDGE).address(BRIDGE_ADDRESS.to_vec()).up().build();
+        netlink.link().add(bridge).execute().await.context("adding the bridge")?;
+        let bridge = index(&netlink, BRIDGE).await?;
+        for (address, length) in [(GATEWAY, pod_network().prefix_len()), (DNS, 32)] {
+            netlink.address().add(bridge, IpAddr::V4(address), length).execute().await.context("adding an address")?;
+        }
+        for (setting, value) in [
+            ("ipv4/ip_forward", "1"),
+            // Pods are on one bridge, but they do not know it: telling them would lead them past the router.
+            ("ipv4/conf/all/send_redirects", "0"),
+            (&format!("ipv4/conf/{BRIDGE}/send_redirects"), "0"),
+        ] {
+            sysctl(setting, value)?;
+        }
+        let namespace = Arc::new(File::open("/proc/self/ns/net").context("opening the router's namespace")?.into());
+        Ok(Router { netlink, bridge, namespace })
+    }
+
+    /// A pod's namespaces, connected to the bridge by the interface of that name.
+    pub(crate) async fn add_pod(
+        &self,
+        interface: &str,
+        hostname: String,
+        ip: Ipv4Addr,
+    ) -> anyhow::Result<PodNamespaces> {
+        let (sender, receiver) = oneshot::channel();
+        let (router, name) = (self.namespace.clone(), interface.to_owned());
+        // A thread of its own: namespaces belong to threads, and this one ends with what it has changed.
+        let thread = move || {
+            let _ = sender.send(furnish_pod(&hostname, &name, ip, &router));
+        };
+        std::thread::Builder::new().name("pod-network".into()).spawn(thread).context("starting a thread")?;
+        let namespaces = receiver.await.map_err(|_| anyhow!("the thread that makes the namespaces ended"))??;
+        let port = index(&self.netlink, interface).await?;
+        let port = LinkUnspec::new_with_index(port).controller(self.bridge).up().build();
+        self.netlink.link().set(port).execute().await.context("connecting the pod to the bridge")?;
+        Ok(namespaces)
+    }
+}
+
+/// On a thread of its own: new namespaces, with everything in them that containers expect.
+fn furnish_pod(hostname: &str, interface: &str, ip: Ipv4Addr, router: &OwnedFd) -> anyhow::Result<PodNamespaces> {
+    let flags = CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS;
+    unshare(flags).context("making the pod's namespaces")?;
+    nix::unistd::sethostname(hostname).context("setting the pod's hostname")?;
+    // Containers bind low ports without being root, and send pings, as container runtimes let them.
+    sysctl("ipv4/ip_unprivileged_port_start", "0")?;
+    sysctl("ipv4/ping_group_range", "0 2147483647")?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting a runtime")?;
+    runtime.block_on(async {
+        let (connection, netlink, _) = new_connection().context("opening the pod's netlink")?;
+        tokio::spawn(connection);
+        connect_pod(&netlink, interface, ip, router).await
+    })?;
+    let open = |kind: &str| {
+        let file = File::open(format!("/proc/thread-self/ns/{kind}"));
+        file.map(OwnedFd::from).with_context(|| format!("opening the pod's {kind} namespace"))
+    };
+    Ok(PodNamespaces { net: open("net")?, ipc: open("ipc")?, uts: open("uts")? })
+}
+
+async fn connect_pod(netlink: &Handle, interface: &str, ip: Ipv4Addr, router: &OwnedFd) -> anyhow::Result<()> {
+    let link = netlink.link();
+    let lo = index(netlink, "lo").await?;
+    link.set(LinkUnspec::new_with_index(lo).up().build()).execute().await.context("starting the pod's lo")?;
+    link.add(LinkVeth::new("eth0", interface).build()).execute().await.context("adding eth0")?;
+    let peer = index(netlink, interface).await?;
+    let peer = LinkUnspec::new_with_index(peer).setns_by_fd(router.as_raw_fd()).build();
+    link.set(peer).execute().await.context("handing the pod's other end to the router")?;
+    // The mesh and the runner speak IPv4; without this, eth0 would spend a second on an address nobody uses.
+    match sysctl("ipv6/conf/eth0/disable_ipv6", "1") {
+        Err(error) if error.root_cause().downcast_ref::<io::Error>().is_some_and(is_absent) => {}
+        done => done?,
+    }
+    let eth0 = index(netlink, "eth0").await?;
+    netlink.address().add(eth0, IpAddr::V4(ip), 32).execute().await.context("adding the pod's address")?;
+    link.set(LinkUnspec::new_with_index(eth0).up().build()).execute().await.context("starting eth0")?;
+    let gateway = RouteMessageBuilder::<Ipv4Addr>::new()
+        .destination_prefix(GATEWAY, 32)
+        .output_interface(eth0)
+        .scope(packet_route::route::RouteScope::Link)
+        .build();
+    netlink.route().add(gateway).execute().await.context("adding the route to the router")?;
+    let default = RouteMessageBuilder::<Ipv4Addr>::new().gateway(GATEWAY).output_interface(eth0).build();
+    netlink.route().add(default).execute().await.context("adding the default route")
+}
+
+async fn index(netlink: &Handle, name: &str) -> anyhow::Result<u32> {
+    let link = netlink.link().get().match_name(name.to_owned()).execute().try_next().await;
+    let link = link.with_context(|| format!("looking for interface {name}"))?;
+    Ok(link.with_context(|| format!("there is no interface {name}"))?.header.index)
+}
+
+/// Settings below `net` are those of the calling thread's namespace.
+fn sysctl(setting: &str, value: &str) -> anyhow::Result<()> {
+    fs::write(format!("/proc/sys/net/{setting}"), value).with_context(|| format!("setting net/{setting} to {value}"))
+}
+
+/// A kernel without IPv6 has no settings for it.
+fn is_absent(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound
+}

@@ -1,0 +1,237 @@
+//! The runner: one loop that owns what was written down and what runs, and takes one thing after the other.
+
+mod answers;
+mod reconcile;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::net::Ipv4Addr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context;
+use jiff::Timestamp;
+use osm_api::{NamespacedName, Problem, World, k8s};
+use osm_pki::TokenKey;
+use osm_runtime::telemetry::{self, Format};
+use osm_runtime::{Tasks, chance, clock};
+use rand::rngs::StdRng;
+use serde::{Deserialize, Serialize};
+use tokio::net::{UdpSocket, UnixListener};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use tracing::info_span;
+
+use crate::addresses::{DNS, PodAddresses};
+use crate::admission::SidecarPrograms;
+use crate::control::{self, Asked, Response};
+use crate::desired::{Desired, desired};
+use crate::images::Images;
+use crate::names::{self, Zone};
+use crate::network::Router;
+use crate::pod_task::{PodReport, Shared};
+use crate::publish::Publisher;
+use crate::services::{self, ServiceAddresses};
+use crate::state_dir::{RunnerProcess, StateDir};
+use crate::supervise::{self, Controller};
+
+/// Requests wait here while the loop is busy; more clients than this wait in the socket.
+const REQUESTS_LIMIT: usize = 64;
+/// Pods whose state changed wait here; what is new of one pod is always its latest state, so that nothing is lost.
+const CHANGED_LIMIT: usize = 4096;
+const LOG_FILTER: &str = "info";
+
+/// How a runner is asked to be.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Settings {
+    pub(crate) images: Images,
+    pub(crate) controller: PathBuf,
+    pub(crate) sidecar: Option<PathBuf>,
+    pub(crate) envoy: Option<PathBuf>,
+}
+
+/// Runs until somebody asks for the end.
+pub(crate) fn run(name: &str) -> anyhow::Result<()> {
+    telemetry::init(Format::Text, LOG_FILTER)?;
+    let state = StateDir::of(name)?;
+    let settings = fs::read(state.settings()).context("reading settings.json")?;
+    let settings: Settings = serde_json::from_slice(&settings).context("reading settings.json")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting a runtime")?;
+    let result = runtime.block_on(serve(state, settings));
+    // Whatever still runs ends with the namespace, without being waited for.
+    runtime.shutdown_background();
+    result
+}
+
+async fn serve(state: StateDir, settings: Settings) -> anyhow::Result<()> {
+    let router = Router::create().await.context("making the router")?;
+    let tasks = Tasks::new();
+    let names_socket = UdpSocket::bind((DNS, 53)).await.context("listening for names")?;
+    let (zone, zone_seen) = watch::channel(Arc::new(Zone::new()));
+    tasks.spawn("names", info_span!("names"), names::serve(names_socket, zone_seen));
+    let (rules, rules_seen) = watch::channel(String::new());
+    tasks.spawn("rules", info_span!("rules"), keep_rules(rules_seen));
+    let (controller, controller_seen) = watch::channel(Controller::default());
+    let (changed_sender, changed) = mpsc::channel(CHANGED_LIMIT);
+    let token_key = Arc::new(new_token_key(&state)?);
+    let mut runner = Runner {
+        process: settled_process(&state)?,
+        started: clock::now(),
+        shared: Shared { router, state: state.clone(), token_key },
+        programs: SidecarPrograms { sidecar: settings.sidecar, envoy: settings.envoy },
+        images: settings.images,
+        written: World::default(),
+        world: World::default(),
+        desired: Desired::default(),
+        service_addresses: ServiceAddresses::default(),
+        cluster_ips: BTreeMap::new(),
+        address_problems: Vec::new(),
+        pods: BTreeMap::new(),
+        pod_addresses: PodAddresses::default(),
+        interfaces: 0,
+        slices: BTreeMap::new(),
+        backends_seen: Vec::new(),
+        publisher: Publisher::new(state.objects()),
+        controller: controller_seen.clone(),
+        zone,
+        rules,
+        changed: changed_sender,
+        rng: chance::generator(),
+        tasks: tasks.clone(),
+    };
+    runner.take_in_world();
+    runner.reconcile()?;
+    // Only now, so that the first thing the controller reads is complete.
+    let supervising = supervise::supervise(settings.controller, state.clone(), controller);
+    tasks.spawn_session("controller", info_span!("controller"), supervising);
+    let (request_sender, requests) = mpsc::channel(REQUESTS_LIMIT);
+    // The last thing, because whoever sees the socket may ask for anything.
+    let listener = UnixListener::bind(state.control_socket()).context("listening on the control socket")?;
+    tasks.spawn("control", info_span!("control"), control::serve(listener, request_sender));
+    runner.turn(requests, changed, controller_seen, tasks.stop()).await
+}
+
+/// Everything that the loop owns.
+pub(crate) struct Runner {
+    process: RunnerProcess,
+    started: Timestamp,
+    shared: Shared,
+    programs: SidecarPrograms,
+    images: Images,
+    /// What was applied.
+    written: World,
+    /// The same, with what exists in every cluster.
+    world: World,
+    desired: Desired,
+    service_addresses: ServiceAddresses,
+    cluster_ips: BTreeMap<NamespacedName, Ipv4Addr>,
+    address_problems: Vec<Problem>,
+    pods: BTreeMap<NamespacedName, Entry>,
+    pod_addresses: PodAddresses,
+    /// How many pods there ever were; their interfaces are numbered.
+    interfaces: u64,
+    slices: BTreeMap<NamespacedName, k8s::EndpointSlice>,
+    backends_seen: Vec<(NamespacedName, bool, bool)>,
+    publisher: Publisher,
+    controller: watch::Receiver<Controller>,
+    zone: watch::Sender<Arc<Zone>>,
+    rules: watch::Sender<String>,
+    changed: mpsc::Sender<()>,
+    rng: StdRng,
+    tasks: Tasks,
+}
+
+/// A pod that the plan has started, for better or worse.
+struct Entry {
+    revision: String,
+    deployment: Option<NamespacedName>,
+    state: EntryState,
+}
+
+enum EntryState {
+    /// Its task runs.
+    Live { ip: Ipv4Addr, stop: CancellationToken, report: watch::Receiver<PodReport>, warnings: Vec<Problem> },
+    /// It may not start.
+    Refused(Vec<Problem>),
+    /// It is in the mesh, and the controller has no authority yet to trust in.
+    Held,
+}
+
+impl Runner {
+    async fn turn(
+        mut self,
+        mut requests: mpsc::Receiver<Asked>,
+        mut changed: mpsc::Receiver<()>,
+        mut controller: watch::Receiver<Controller>,
+        stop: CancellationToken,
+    ) -> anyhow::Result<()> {
+        let mut authority = None;
+        loop {
+            tokio::select! {
+                // What pods say first: whoever asks for the status gets the latest.
+                biased;
+                () = stop.cancelled() => return self.tasks.wait(std::time::Duration::ZERO).await,
+                Some(()) = changed.recv() => while changed.try_recv().is_ok() {},
+                Ok(()) = controller.changed() => {
+                    let now = controller.borrow_and_update().root_ca_pem.clone();
+                    if now != authority {
+                        authority = now;
+                        self.pods.retain(|_, entry| !matches!(entry.state, EntryState::Held));
+                    }
+                }
+                Some((request, answer)) = requests.recv() => {
+                    if self.answer(request, answer) == Next::End {
+                        return Ok(());
+                    }
+                }
+            }
+            self.reconcile()?;
+        }
+    }
+
+    /// What was applied is different: everything that follows from it alone.
+    fn take_in_world(&mut self) {
+        self.world = crate::desired::completed(&self.written);
+        self.desired = desired(&self.world);
+        let known = self.world.namespaces.clone();
+        let mut placed = self.world.clone();
+        placed.services.retain(|name, _| known.contains_key(&name.namespace));
+        (self.cluster_ips, self.address_problems) = self.service_addresses.assign(&placed);
+        // What was refused may be admitted now.
+        self.pods.retain(|_, entry| !matches!(entry.state, EntryState::Refused(_)));
+        self.backends_seen.clear();
+    }
+}
+
+/// Whether the loop goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    Turn,
+    End,
+}
+
+/// Who asked, and is told when there is something to tell.
+type Answer = oneshot::Sender<Response>;
+
+/// The rules in force are always the latest, and never change while others are being put in place.
+async fn keep_rules(mut rules: watch::Receiver<String>) -> anyhow::Result<()> {
+    while rules.changed().await.is_ok() {
+        let text = rules.borrow_and_update().clone();
+        services::restore(&text).await.context("putting the rules of services in place")?;
+    }
+    Ok(())
+}
+
+fn new_token_key(state: &StateDir) -> anyhow::Result<TokenKey> {
+    let key = TokenKey::generate();
+    let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(state.token_key());
+    file.and_then(|mut file| file.write_all(&key.to_bytes())).context("writing the token key")?;
+    Ok(key)
+}
+
+/// The runner's number on the machine, which this process cannot see itself.
+fn settled_process(state: &StateDir) -> anyhow::Result<RunnerProcess> {
+    state.recorded_process().context("runner.json cannot be read")
+}

@@ -1,0 +1,250 @@
+//! What the runner is asked, and its answers.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures::future::join_all;
+use osm_api::{Change, Changed, ManifestSet, NamespacedName, Problem, SIDECAR_CONTAINER};
+use tracing::info_span;
+
+use super::{Answer, Entry, EntryState, Next, Runner};
+use crate::admission::policy;
+use crate::control::{Changes, ManifestText, Outcome, Request, Response};
+use crate::endpoints::{by_service, ready_hosts};
+use crate::images::Images;
+use crate::pod::{Phase, Role};
+use crate::pod_task::ask_sidecar;
+use crate::process::{ProcessSpec, Surroundings, container_spec};
+use crate::status::{ContainerState, PodStatus, ServiceStatus, Status};
+
+impl Runner {
+    pub(super) fn answer(&mut self, request: Request, answer: Answer) -> Next {
+        let response = match request {
+            Request::Apply { files } => self.apply(&files),
+            Request::Delete { files } => self.delete(&files),
+            Request::Exec { pod, container, command } => self.exec(&pod, container, command),
+            Request::Status { ask_sidecars } => {
+                self.answer_status(ask_sidecars, answer);
+                return Next::Turn;
+            }
+            Request::Shutdown => {
+                let _ = answer.send(Response::ShuttingDown);
+                return Next::End;
+            }
+        };
+        // Who asked may be gone.
+        let _ = answer.send(response);
+        Next::Turn
+    }
+
+    fn apply(&mut self, files: &[ManifestText]) -> Response {
+        let (mut changes, updates) = read(files);
+        for change in updates {
+            let Change::Apply(object, origin) = change else { continue };
+            let key = object.key();
+            let is_new = self.written.get(&key).is_none();
+            let outcome = match self.written.apply(Change::Apply(object, origin)) {
+                Changed::Something if is_new => Outcome::Created,
+                Changed::Something => Outcome::Configured,
+                Changed::Nothing => Outcome::Unchanged,
+            };
+            changes.objects.push((key.to_string(), outcome));
+        }
+        self.finish(changes)
+    }
+
+    fn delete(&mut self, files: &[ManifestText]) -> Response {
+        let (mut changes, updates) = read(files);
+        for change in updates {
+            let Change::Apply(object, _) = change else { continue };
+            let key = object.key();
+            let outcome = match self.written.apply(Change::Delete(key.clone())) {
+                Changed::Something => Outcome::Deleted,
+                Changed::Nothing => Outcome::NotFound,
+            };
+            changes.objects.push((key.to_string(), outcome));
+        }
+        self.finish(changes)
+    }
+
+    /// Takes the first steps at once, so that what is wrong with the objects is known to whoever applied them.
+    fn finish(&mut self, mut changes: Changes) -> Response {
+        self.take_in_world();
+        if let Err(error) = self.reconcile() {
+            let hint = "see the runner's log: osm local logs --runner".into();
+            return Response::Refused { message: format!("{error:#}"), hint };
+        }
+        let touched: BTreeSet<&str> = changes.objects.iter().map(|(subject, _)| subject.as_str()).collect();
+        let is_about = |problem: &Problem| {
+            let deployments = self.pods.iter().filter_map(|(pod, entry)| Some((pod, entry.deployment.as_ref()?)));
+            let mut owners = deployments.filter(|(pod, _)| problem.subject == format!("Pod {pod}"));
+            touched.contains(problem.subject.as_str())
+                || owners.any(|(_, deployment)| touched.contains(format!("Deployment {deployment}").as_str()))
+        };
+        let mut of_objects = self.problems();
+        of_objects.retain(is_about);
+        changes.problems.extend(of_objects);
+        Response::Changed(changes)
+    }
+
+    fn problems(&self) -> Vec<Problem> {
+        let mut problems = self.desired.problems.clone();
+        problems.extend(self.address_problems.clone());
+        problems.extend(policy(&self.world, "").1);
+        for (name, entry) in &self.pods {
+            let of_pod = match &entry.state {
+                EntryState::Live { warnings, .. } => warnings,
+                EntryState::Refused(problems) => problems,
+                EntryState::Held => continue,
+            };
+            problems.extend(of_pod.iter().map(|problem| self.with_origin(problem, name, entry)));
+        }
+        problems
+    }
+
+    fn with_origin(&self, problem: &Problem, pod: &NamespacedName, entry: &Entry) -> Problem {
+        let key = match &entry.deployment {
+            Some(name) => osm_api::ObjectKey::new(osm_api::Kind::Deployment, &name.namespace, &name.name),
+            None => osm_api::ObjectKey::new(osm_api::Kind::Pod, &pod.namespace, &pod.name),
+        };
+        problem.clone().with_origin(self.world.origin(&key).cloned())
+    }
+
+    fn exec(&self, pod: &NamespacedName, container: Option<String>, command: Vec<String>) -> Response {
+        let refuse = |message: String, hint: &str| Response::Refused { message, hint: hint.into() };
+        let Some(Entry { state: EntryState::Live { report, .. }, .. }) = self.pods.get(pod) else {
+            return refuse(format!("no pod {pod} runs"), "see which do: osm local status");
+        };
+        let report = report.borrow().clone();
+        let own = |c: &&crate::status::ContainerStatus| c.role == Role::App && c.name != SIDECAR_CONTAINER;
+        let found = match &container {
+            Some(name) => report.status.containers.iter().find(|c| c.name == *name),
+            None => report.status.containers.iter().find(own).or(report.status.containers.first()),
+        };
+        let Some(found) = found else {
+            let names: Vec<&str> = report.status.containers.iter().map(|c| c.name.as_str()).collect();
+            let message = format!("pod {pod} has no container {}", container.unwrap_or_default());
+            return refuse(message, &format!("its containers: {}", names.join(", ")));
+        };
+        let (ContainerState::Running, Some(pid)) = (found.state, found.pid) else {
+            return refuse(format!("container {} of pod {pod} does not run", found.name), "see why: osm local status");
+        };
+        match self.process_in(&report.pod, &found.name, report.status.ip, command) {
+            Ok(process) => Response::Exec { pid, process: Box::new(process) },
+            Err(problem) => refuse(problem.to_string(), ""),
+        }
+    }
+
+    /// What the container's own process is, with another command.
+    fn process_in(
+        &self,
+        pod: &osm_api::k8s::Pod,
+        container: &str,
+        ip: Option<std::net::Ipv4Addr>,
+        command: Vec<String>,
+    ) -> Result<ProcessSpec, Box<Problem>> {
+        let spec = pod.spec.clone().unwrap_or_default();
+        let fields = crate::admission::fields(&spec);
+        let Some((field, found)) = fields.into_iter().find(|(_, c)| c.name == container) else {
+            return Err(Box::new(Problem::new(container, osm_api::Reason::Missing, "no such container")));
+        };
+        let volumes: BTreeMap<_, _> =
+            spec.volumes.iter().flatten().map(|v| (v.name.clone(), std::path::PathBuf::new())).collect();
+        let images: Images =
+            crate::admission::with_mesh_images(&self.images, &policy(&self.world, "").0, &self.programs);
+        let around = Surroundings {
+            pod,
+            ip: ip.unwrap_or(std::net::Ipv4Addr::UNSPECIFIED),
+            images: &images,
+            volumes: &volumes,
+            scratch: std::path::Path::new("/"),
+        };
+        let process = container_spec(found, &field, &around)?.process;
+        Ok(ProcessSpec { command, ends_with_parent: true, ..process })
+    }
+
+    fn answer_status(&self, ask_sidecars: bool, answer: Answer) {
+        let mut status = self.status();
+        let asking = async move {
+            if ask_sidecars {
+                let is_there = |pod: &&mut PodStatus| pod.injected.is_some() && pod.phase == Phase::Running;
+                let asked = status.pods.iter_mut().filter(is_there).map(|pod| async {
+                    if let Some(ip) = pod.ip
+                        && let Some(said) = ask_sidecar(ip).await
+                    {
+                        pod.sidecar = Some(said);
+                    }
+                });
+                join_all(asked).await;
+            }
+            let _ = answer.send(Response::Status(Box::new(status)));
+        };
+        // Sidecars may take their time; the loop does not wait for them.
+        self.tasks.spawn_session("status", info_span!("status"), asking);
+    }
+
+    fn status(&self) -> Status {
+        let pods: Vec<PodStatus> = self.pods.iter().map(|(name, entry)| pod_status(name, entry)).collect();
+        let controller = self.controller.borrow().status.clone();
+        let slices = by_service(&self.slices);
+        let services = self.world.services.iter().map(|(name, service)| ServiceStatus {
+            namespace: name.namespace.clone(),
+            name: name.name.clone(),
+            cluster_ip: self.cluster_ips.get(name).copied(),
+            ports: service
+                .spec
+                .iter()
+                .flat_map(|spec| spec.ports.iter().flatten())
+                .map(|port| format!("{}/{}", port.port, port.protocol.as_deref().unwrap_or("TCP")))
+                .collect(),
+            ready_endpoints: slices.get(name).map(|slices| ready_hosts(slices)).unwrap_or_default(),
+        });
+        let all_there = self.desired.pods.keys().all(|name| self.pods.contains_key(name));
+        Status {
+            name: self.shared.state.name().to_owned(),
+            pid: self.process.pid,
+            started_at_unix_ms: self.started.as_millisecond(),
+            ready: all_there && controller.ready && pods.iter().all(PodStatus::is_settled),
+            controller,
+            services: services.collect(),
+            pods,
+            problems: self.problems(),
+        }
+    }
+}
+
+/// The objects of these manifests, each call on its own: applying a file later does not take back what it once held.
+fn read(files: &[ManifestText]) -> (Changes, Vec<Change>) {
+    let (mut set, mut changes, mut found) = (ManifestSet::default(), Changes::default(), Vec::new());
+    for file in files {
+        let update = set.put(&file.name, &file.text);
+        changes.problems.extend(update.problems);
+        found.extend(update.changes.into_iter().filter(|change| matches!(change, Change::Apply(..))));
+    }
+    (changes, found)
+}
+
+fn pod_status(name: &NamespacedName, entry: &Entry) -> PodStatus {
+    let (phase, reason) = match &entry.state {
+        EntryState::Live { report, .. } => return report.borrow().status.clone(),
+        EntryState::Refused(problems) => {
+            (Phase::Failed, problems.first().map(|p| format!("refused: {}", p.message)).unwrap_or_default())
+        }
+        EntryState::Held => (Phase::Pending, "the controller has no certificate authority yet".to_owned()),
+    };
+    PodStatus {
+        namespace: name.namespace.clone(),
+        name: name.name.clone(),
+        uid: String::new(),
+        ip: None,
+        interface: None,
+        phase,
+        ready: false,
+        terminating: false,
+        reason,
+        deployment: entry.deployment.clone(),
+        injected: None,
+        containers: Vec::new(),
+        timeline: Vec::new(),
+        sidecar: None,
+    }
+}
