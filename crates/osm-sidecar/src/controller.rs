@@ -96,6 +96,8 @@ pub fn not_permitted(message: &str) -> Obstacle {
 /// The error and its causes, each once.
 pub fn chain(error: &(dyn Error + 'static)) -> String {
     let mut texts: Vec<String> = causes(error).map(ToString::to_string).collect();
+    // Says nothing.
+    texts.retain(|text| text != "transport error");
     // Layers often repeat what is below them.
     texts.dedup_by(|below, above| above.contains(below.as_str()));
     texts.join(": ")

@@ -66,9 +66,15 @@ fn run_agent(args: AgentArgs) -> anyhow::Result<()> {
     // Nothing that the agent or Envoy creates is for others.
     umask(Mode::S_IRWXG | Mode::S_IRWXO);
     let (status, admin, metrics) = (args.status_listen, args.admin_listen, args.metrics_listen);
-    let trust_domain = args.trust_domain.clone();
+    let (trust_domain, pod_uid) = (args.trust_domain.clone(), args.pod_uid.clone());
     let config = Config::try_from(args)?;
-    tracing::info!(pod = config.pod.id(), trust_domain, controller = config.controller.address, "agent starts");
+    tracing::info!(
+        pod = config.pod.id(),
+        pod_uid,
+        trust_domain,
+        controller = config.controller.address,
+        "agent starts"
+    );
     // The agent has little to do, and a thread for each processor of a large node would cost memory in every pod.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
     runtime.block_on(async {

@@ -2,10 +2,12 @@
 //! keeps the timeline, and publishes both.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use osm_runtime::clock;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use osm_xds::ResourceType;
@@ -15,6 +17,9 @@ use crate::timeline::{Step, Timeline};
 
 /// Reports that may wait to be taken in. More only wait while the observer is starved of processor time.
 pub const QUEUE: usize = 64;
+
+/// After this without a report the clock is looked at.
+const TICK: Duration = Duration::from_secs(1);
 
 /// Everything that can be reported.
 #[derive(Clone, Debug, PartialEq)]
@@ -74,7 +79,8 @@ impl Observer {
 
     /// Takes in one report.
     pub fn take_in(&mut self, event: Event, now: Timestamp) {
-        self.facts.now = now;
+        // As exact as the timeline.
+        self.facts.now = Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now);
         match event {
             Event::Identity(identity) => {
                 if matches!(identity, gate::Identity::Held(_)) {
@@ -143,18 +149,18 @@ pub async fn run(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let mut observer = Observer::new(clock::now());
+    let mut narrator = Narrator::default();
     publish.send_replace(Arc::new(observer.status().clone()));
     loop {
         // Receiving is cancel safe.
         let event = tokio::select! {
             event = events.recv() => event,
-            () = tokio::time::sleep(std::time::Duration::from_secs(1)) => Some(Event::Tick),
+            () = tokio::time::sleep(TICK) => Some(Event::Tick),
             () = stop.cancelled() => return Ok(()),
         };
         let Some(event) = event else { return Ok(()) };
-        let before = observer.status().gate.clone();
         observer.take_in(event, clock::now());
-        tell(&before, &observer.status().gate);
+        narrator.tell(&observer.status().gate, clock::monotonic());
         publish.send_if_modified(|published| {
             let is_new = **published != *observer.status();
             if is_new {
@@ -165,15 +171,39 @@ pub async fn run(
     }
 }
 
-/// Says in the log what the gate waits for, once for each change.
-fn tell(before: &Gate, after: &Gate) {
-    match (before.is_open(), after.is_open()) {
-        (false, true) => tracing::info!("programmed: the gate is open"),
-        (true, false) => tracing::warn!(missing = %after, "the gate is closed again"),
-        (false, false) if before.to_string() != after.to_string() => {
-            tracing::info!(missing = %after, "not programmed yet")
+/// What the log has been told of the gate.
+#[derive(Debug, Default)]
+struct Narrator {
+    was_open: bool,
+    /// What is missing, since when in these words, and whether the log knows.
+    missing: Option<(String, Instant, bool)>,
+}
+
+impl Narrator {
+    /// Tells that the gate opens or closes at once, and what it waits for once that has not changed for a while: a
+    /// start that goes well takes less.
+    fn tell(&mut self, gate: &Gate, now: Instant) {
+        if gate.is_open() {
+            if !self.was_open {
+                tracing::info!("programmed: the gate is open");
+            }
+            (self.was_open, self.missing) = (true, None);
+            return;
         }
-        (false, false) | (true, true) => {}
+        if self.was_open {
+            tracing::warn!(missing = %gate, "the gate is closed again");
+            self.was_open = false;
+        }
+        let text = gate.to_string();
+        match &mut self.missing {
+            Some((known, since, is_told)) if *known == text => {
+                if !*is_told && now.duration_since(*since) >= TICK {
+                    tracing::info!(missing = text, "not programmed yet");
+                    *is_told = true;
+                }
+            }
+            Some(_) | None => self.missing = Some((text, now, false)),
+        }
     }
 }
 

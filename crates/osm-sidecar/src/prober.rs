@@ -31,15 +31,18 @@ pub async fn run(
     hung: mpsc::Sender<u64>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    // The run that answered last, and when.
-    let mut heard = None;
+    // The run that answered last, and when; and what was reported last.
+    let (mut heard, mut reported) = (None, None);
     loop {
         let present = envoy.borrow_and_update().clone();
         if let gate::Envoy::Running { run, pid: _ } = present {
             match admin.answer(run, QUESTION_LIMIT).await {
                 Ok(answer) => {
                     heard = Some((run, clock::monotonic()));
-                    let _ = events.send(Event::Answer(answer)).await;
+                    if reported.as_ref() != Some(&answer) {
+                        reported = Some(answer.clone());
+                        let _ = events.send(Event::Answer(answer)).await;
+                    }
                 }
                 Err(error) => {
                     tracing::debug!(run, error = format!("{error:#}"), "Envoy does not answer");
