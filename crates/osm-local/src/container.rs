@@ -45,10 +45,11 @@ pub(crate) fn become_container(spec_file: &Path) -> anyhow::Result<Infallible> {
 /// Turns this process, which is in all of its namespaces already, into a program. Only comes back if that fails.
 pub(crate) fn become_process(spec: &ProcessSpec) -> anyhow::Result<Infallible> {
     if let Some(kept) = &spec.capabilities {
-        for capability in caps::all() {
-            if !kept.contains(&capability.to_string()) && caps::has_cap(None, caps::CapSet::Bounding, capability)? {
-                caps::drop(None, caps::CapSet::Bounding, capability).context("giving up capabilities")?;
-            }
+        let mut held: Vec<caps::Capability> =
+            caps::read(None, caps::CapSet::Bounding).context("reading capabilities")?.into_iter().collect();
+        held.sort_by_key(caps::Capability::index);
+        for capability in held.into_iter().filter(|capability| !kept.contains(&capability.to_string())) {
+            caps::drop(None, caps::CapSet::Bounding, capability).context("giving up capabilities")?;
         }
         caps::clear(None, caps::CapSet::Inheritable).context("giving up inheritable capabilities")?;
     }

@@ -1,5 +1,7 @@
 //! From a container in a Pod to a process: what it runs, as whom, with which rights, on which files. Pure.
 
+mod rights;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -9,25 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::addresses::{CLUSTER_DOMAIN, DNS};
 use crate::environment::{expand, variables};
-use crate::images::Images;
+use crate::images::{Image, Images};
+pub(crate) use rights::User;
 
-/// The rights of root in a container, as container runtimes give them.
-const DEFAULT_CAPABILITIES: [&str; 14] = [
-    "CAP_AUDIT_WRITE",
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_FOWNER",
-    "CAP_FSETID",
-    "CAP_KILL",
-    "CAP_MKNOD",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_NET_RAW",
-    "CAP_SETFCAP",
-    "CAP_SETGID",
-    "CAP_SETPCAP",
-    "CAP_SETUID",
-    "CAP_SYS_CHROOT",
-];
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Everything that the container's first process must know to become the container.
@@ -100,72 +86,20 @@ pub(crate) fn container_spec(
     field: &str,
     around: &Surroundings<'_>,
 ) -> Result<ContainerSpec, Box<Problem>> {
-    let refuse = |inner: &str, reason: Reason, message: String, hint: &str| {
-        let metadata = &around.pod.metadata;
-        let name = |part: &Option<String>| part.clone().unwrap_or_default();
-        let subject = format!("Pod {}/{}", name(&metadata.namespace), name(&metadata.name));
-        Box::new(Problem::new(subject, reason, message).with_field(format!("{field}{inner}")).with_hint(hint))
-    };
-    let image_name = container.image.clone().unwrap_or_default();
-    let image = around.images.find(&image_name);
+    let reader = Reader { container, field, around };
+    let image = around.images.find(container.image.as_deref().unwrap_or_default());
     let mut env = variables(container, &image.env, around.pod, around.ip);
-    let command = match container.command.clone().filter(|command| !command.is_empty()) {
-        Some(command) => command,
-        None if image.command.is_empty() => {
-            let hint = format!(
-                "write a command here, or in the images file:  images: {{\"{image_name}\": {{command: [PROGRAM, ...]}}}}"
-            );
-            return Err(refuse(".command", Reason::Missing, format!("image {image_name:?} has no command"), &hint));
-        }
-        None => image.command.clone(),
-    };
-    let written = command.into_iter().chain(container.args.clone().unwrap_or_default());
-    let command = written.map(|part| expand(&part, &env)).collect();
-    let user = user(around.pod, container);
-    if user.must_not_be_root && user.uid == 0 {
-        let hint = "set runAsUser to a user other than 0";
-        let message = "the container would run as root, which runAsNonRoot forbids".to_owned();
-        return Err(refuse(".securityContext.runAsNonRoot", Reason::Refused, message, hint));
-    }
-    let mut mounts: Vec<BindMount> = image
-        .mounts
-        .iter()
-        .map(|(target, source)| BindMount { source: source.clone(), target: target.clone(), is_read_only: true })
-        .collect();
-    for (index, mount) in container.volume_mounts.iter().flatten().enumerate() {
-        let Some(volume) = around.volumes.get(&mount.name) else {
-            let message = format!("the pod has no volume {:?}", mount.name);
-            let inner = format!(".volumeMounts[{index}].name");
-            return Err(refuse(&inner, Reason::Missing, message, "name one of spec.volumes"));
-        };
-        let sub_path = PathBuf::from(mount.sub_path.as_deref().unwrap_or_default());
-        if !sub_path.components().all(|part| matches!(part, std::path::Component::Normal(_))) {
-            let message = format!("{} leads out of the volume", sub_path.display());
-            let inner = format!(".volumeMounts[{index}].subPath");
-            return Err(refuse(&inner, Reason::InvalidField, message, "write a relative path without `..`"));
-        }
-        mounts.push(BindMount {
-            source: volume.join(sub_path),
-            target: PathBuf::from(&mount.mount_path),
-            is_read_only: mount.read_only == Some(true),
-        });
-    }
+    let command = reader.command(image, &env)?;
+    let user = reader.user()?;
     env.entry("PATH".into()).or_insert_with(|| DEFAULT_PATH.into());
     env.entry("HOSTNAME".into()).or_insert_with(|| hostname(around.pod));
     env.entry("HOME".into()).or_insert_with(|| if user.uid == 0 { "/root".into() } else { "/".into() });
     let security = container.security_context.clone().unwrap_or_default();
-    let capabilities = match security.privileged {
-        Some(true) => None,
-        Some(false) | None => Some(
-            capabilities(security.capabilities.as_ref())
-                .map_err(|message| refuse(".securityContext.capabilities", Reason::InvalidField, message, ""))?,
-        ),
-    };
     Ok(ContainerSpec {
         lower: image.root.clone().unwrap_or_else(|| PathBuf::from("/")),
         scratch: around.scratch.to_owned(),
         files: etc_files(around.pod, around.ip),
-        mounts,
+        mounts: reader.mounts(image)?,
         is_root_read_only: security.read_only_root_filesystem == Some(true),
         process: ProcessSpec {
             command,
@@ -174,11 +108,94 @@ pub(crate) fn container_spec(
             uid: user.uid,
             gid: user.gid,
             groups: user.groups,
-            capabilities,
+            capabilities: reader.capabilities(&security)?,
             has_no_new_privileges: security.allow_privilege_escalation == Some(false),
             ends_with_parent: false,
         },
     })
+}
+
+/// One container, and where it is in its pod.
+struct Reader<'a> {
+    container: &'a k8s::Container,
+    field: &'a str,
+    around: &'a Surroundings<'a>,
+}
+
+impl Reader<'_> {
+    fn command(&self, image: &Image, env: &BTreeMap<String, String>) -> Result<Vec<String>, Box<Problem>> {
+        let own = self.container.command.clone().filter(|command| !command.is_empty());
+        let command = own.unwrap_or_else(|| image.command.clone());
+        if command.is_empty() {
+            let name = self.container.image.as_deref().unwrap_or_default();
+            let hint = format!(
+                "write a command here, or in the images file:  images: {{\"{name}\": {{command: [PROGRAM, ...]}}}}"
+            );
+            return Err(self.refuse(".command", Reason::Missing, format!("image {name:?} has no command"), &hint));
+        }
+        let written = command.into_iter().chain(self.container.args.clone().unwrap_or_default());
+        Ok(written.map(|part| expand(&part, env)).collect())
+    }
+
+    fn mounts(&self, image: &Image) -> Result<Vec<BindMount>, Box<Problem>> {
+        let of_image = image.mounts.iter();
+        let mut mounts: Vec<BindMount> = of_image
+            .map(|(target, source)| BindMount { source: source.clone(), target: target.clone(), is_read_only: true })
+            .collect();
+        for (index, mount) in self.container.volume_mounts.iter().flatten().enumerate() {
+            let field = |name: &str| format!(".volumeMounts[{index}].{name}");
+            let Some(volume) = self.around.volumes.get(&mount.name) else {
+                let message = format!("the pod has no volume {:?}", mount.name);
+                return Err(self.refuse(&field("name"), Reason::Missing, message, "name one of spec.volumes"));
+            };
+            let sub_path = PathBuf::from(mount.sub_path.as_deref().unwrap_or_default());
+            if !sub_path.components().all(|part| matches!(part, std::path::Component::Normal(_))) {
+                let message = format!("{} leads out of the volume", sub_path.display());
+                let hint = "write a relative path without `..`";
+                return Err(self.refuse(&field("subPath"), Reason::InvalidField, message, hint));
+            }
+            if !mount.mount_path.starts_with('/') {
+                let message = format!("{:?} is not an absolute path", mount.mount_path);
+                let hint = "begin it with a slash";
+                return Err(self.refuse(&field("mountPath"), Reason::InvalidField, message, hint));
+            }
+            mounts.push(BindMount {
+                source: volume.join(sub_path),
+                target: PathBuf::from(&mount.mount_path),
+                is_read_only: mount.read_only == Some(true),
+            });
+        }
+        Ok(mounts)
+    }
+
+    fn user(&self) -> Result<User, Box<Problem>> {
+        let user = User::of(self.around.pod, self.container);
+        if user.must_not_be_root && user.uid == 0 {
+            let message = "the container would run as root, which runAsNonRoot forbids".to_owned();
+            let hint = "set runAsUser to a user other than 0";
+            return Err(self.refuse(".securityContext.runAsNonRoot", Reason::Refused, message, hint));
+        }
+        Ok(user)
+    }
+
+    fn capabilities(&self, security: &k8s::SecurityContext) -> Result<Option<BTreeSet<String>>, Box<Problem>> {
+        if security.privileged == Some(true) {
+            return Ok(None);
+        }
+        let held = rights::capabilities(security.capabilities.as_ref());
+        held.map(Some).map_err(|message| {
+            let hint = "capabilities are named as in capabilities(7), with or without CAP_";
+            self.refuse(".securityContext.capabilities", Reason::InvalidField, message, hint)
+        })
+    }
+
+    fn refuse(&self, field: &str, reason: Reason, message: String, hint: &str) -> Box<Problem> {
+        let metadata = &self.around.pod.metadata;
+        let name = |part: &Option<String>| part.clone().unwrap_or_default();
+        let subject = format!("Pod {}/{}", name(&metadata.namespace), name(&metadata.name));
+        let problem = Problem::new(subject, reason, message).with_field(format!("{}{field}", self.field));
+        Box::new(problem.with_hint(hint))
+    }
 }
 
 /// The pod's name in its own eyes.
@@ -188,59 +205,6 @@ pub(crate) fn hostname(pod: &k8s::Pod) -> String {
     // The kernel takes 64 bytes; Kubernetes cuts at 63.
     name.truncate(63);
     name.trim_end_matches(['-', '.']).to_owned()
-}
-
-/// The user that a container's files belong to: a volume that only one user mounts can be kept from all others.
-pub(crate) fn uid(pod: &k8s::Pod, container: &k8s::Container) -> u32 {
-    user(pod, container).uid
-}
-
-struct User {
-    uid: u32,
-    gid: u32,
-    groups: BTreeSet<u32>,
-    must_not_be_root: bool,
-}
-
-/// What the container says counts before what the pod says. Numbers out of range are the API's to refuse.
-fn user(pod: &k8s::Pod, container: &k8s::Container) -> User {
-    let whole = pod.spec.as_ref().and_then(|spec| spec.security_context.clone()).unwrap_or_default();
-    let own = container.security_context.clone().unwrap_or_default();
-    let id = |number: Option<i64>| number.and_then(|n| u32::try_from(n).ok());
-    let mut groups: BTreeSet<u32> =
-        whole.supplemental_groups.iter().flatten().filter_map(|n| u32::try_from(*n).ok()).collect();
-    groups.extend(id(whole.fs_group));
-    User {
-        uid: id(own.run_as_user).or(id(whole.run_as_user)).unwrap_or(0),
-        gid: id(own.run_as_group).or(id(whole.run_as_group)).unwrap_or(0),
-        groups,
-        must_not_be_root: own.run_as_non_root.or(whole.run_as_non_root).unwrap_or(false),
-    }
-}
-
-fn capabilities(asked: Option<&k8s::Capabilities>) -> Result<BTreeSet<String>, String> {
-    let mut held: BTreeSet<String> = DEFAULT_CAPABILITIES.map(str::to_owned).into();
-    let all = || caps::all().iter().map(ToString::to_string).collect::<BTreeSet<String>>();
-    let known = |name: &String| {
-        let name = caps::to_canonical(name);
-        name.parse::<caps::Capability>().map(|c| c.to_string()).map_err(|_| format!("{name} is not a capability"))
-    };
-    // First what is dropped, then what is added, so that `drop: [ALL]` with `add` leaves what is added.
-    for name in asked.iter().flat_map(|a| a.drop.iter().flatten()) {
-        if name.eq_ignore_ascii_case("ALL") {
-            held.clear();
-        } else {
-            held.remove(&known(name)?);
-        }
-    }
-    for name in asked.iter().flat_map(|a| a.add.iter().flatten()) {
-        if name.eq_ignore_ascii_case("ALL") {
-            held.extend(all());
-        } else {
-            held.insert(known(name)?);
-        }
-    }
-    Ok(held)
 }
 
 /// The files that the kubelet writes into every container.

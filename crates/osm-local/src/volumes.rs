@@ -13,7 +13,7 @@ use osm_api::k8s;
 
 use crate::environment::downward;
 use crate::pod::containers;
-use crate::process;
+use crate::process::User;
 
 /// Kubernetes gives tokens an hour unless asked for another time, and never less than ten minutes.
 const TOKEN_LIFE_DEFAULT: SignedDuration = SignedDuration::from_secs(3600);
@@ -156,7 +156,7 @@ fn replace(path: &Path, text: &str, readers: Readers) -> anyhow::Result<()> {
 
 fn readers(spec: &k8s::PodSpec, pod: &k8s::Pod, volume: &str) -> Readers {
     let has_it = |container: &&k8s::Container| container.volume_mounts.iter().flatten().any(|m| m.name == volume);
-    let users: BTreeSet<u32> = containers(spec).map(|(_, c)| c).filter(has_it).map(|c| process::uid(pod, c)).collect();
+    let users: BTreeSet<u32> = containers(spec).map(|(_, c)| c).filter(has_it).map(|c| User::of(pod, c).uid).collect();
     match users.first() {
         Some(user) if users.len() == 1 => Readers::User(*user),
         Some(_) | None => Readers::Everybody,
