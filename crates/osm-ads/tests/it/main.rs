@@ -1,6 +1,9 @@
 //! The service and the client over real streams: with each other, with scripted peers, and with the real Envoy.
 
 mod client;
+mod envoy;
+mod envoy_lab;
+mod envoy_resources;
 mod host;
 mod scripted;
 mod server;

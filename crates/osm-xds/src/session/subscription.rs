@@ -182,7 +182,7 @@ impl Subscription {
         if self.in_flight.is_some() || scope == Scope::Nothing {
             return None;
         }
-        let mut names = std::mem::take(&mut self.asked);
+        let mut names = self.take_asked(resources);
         if scope >= Scope::Additions {
             names.append(&mut self.changed);
         }
@@ -208,6 +208,19 @@ impl Subscription {
         let names = sent.chain(response.removed.iter().cloned()).collect();
         self.in_flight = Some(InFlight { nonce: response.nonce.clone(), names });
         Some(response)
+    }
+
+    /// What the client asks for and can be answered. That a secret does not exist (yet) is not said: Envoy would go on
+    /// without it, and serve before it can.
+    fn take_asked(&mut self, resources: &Resources) -> BTreeSet<String> {
+        let asked = std::mem::take(&mut self.asked);
+        if self.ty != ResourceType::Secret {
+            return asked;
+        }
+        let is_answerable = |name: &String| resources.get(self.ty, name).is_some() || self.told.contains_key(name);
+        let (answerable, waiting) = asked.into_iter().partition(is_answerable);
+        self.asked = waiting;
+        answerable
     }
 
     fn wants(&self, name: &str) -> bool {

@@ -79,6 +79,17 @@ fn a_stale_answer_changes_nothing_but_its_subscription_counts() {
     assert_eq!(said(session.on_request(Request::accept(Endpoint, "1"))), ["endpoint 2: +b"]);
 }
 
+#[test]
+fn a_secret_that_does_not_exist_is_waited_for() {
+    let mut session = Session::new(resources(&[(Secret, "root-cert")]));
+    let both = Request::subscribe(Secret, ["root-cert", "service-cert"]);
+    assert_eq!(said(session.on_request(both)), ["secret 1: +root-cert"]);
+    assert_eq!(said(session.on_request(Request::accept(Secret, "1"))), NOTHING);
+    assert_eq!(session.status().of(Secret).waiting, ["service-cert"]);
+    let all = resources(&[(Secret, "root-cert service-cert")]);
+    assert_eq!(said(session.on_resources(all)), ["secret 2: +service-cert"]);
+}
+
 /// A client that has accepted clusters `a`, listener `l` and route `r`.
 fn settled(initial: &[(ResourceType, &str)]) -> Session {
     let mut session = Session::new(resources(initial));
