@@ -1,0 +1,9 @@
+//! A whole controller in this process, on ports of its own, and pods that talk to it as sidecars do.
+
+mod access;
+mod ads;
+mod certificate;
+mod health;
+mod lab;
+mod laws;
+mod pipeline;
