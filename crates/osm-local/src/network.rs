@@ -8,10 +8,13 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
+use std::time::Duration;
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use futures::TryStreamExt;
 use nix::sched::{CloneFlags, unshare};
+use osm_runtime::clock;
+use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkMessage, State};
 use rtnetlink::{Handle, LinkBridge, LinkUnspec, LinkVeth, RouteMessageBuilder, new_connection, packet_route};
 use tokio::sync::oneshot;
 
@@ -22,6 +25,11 @@ pub const BRIDGE: &str = "osm0";
 /// The pods' hops to the router have one Ethernet address for the bridge's whole life: a bridge without one of its own
 /// takes the lowest of its ports, which changes as pods come and go.
 const BRIDGE_ADDRESS: [u8; 6] = [0x0a, 0x58, 0x0a, 0xf4, 0x00, 0x01];
+
+/// The index of every pod's `eth0`, which nothing in the router has but its bridge. When both ends of a pair have one
+/// index the kernel takes them for something else, and takes a second to see that they are connected.
+const POD_INDEX: u32 = 2;
+const UP_LIMIT: Duration = Duration::from_secs(5);
 
 /// The router: the namespace that the runner lives in.
 #[derive(Clone)]
@@ -82,7 +90,23 @@ impl Router {
         let port = index(&self.netlink, interface).await?;
         let port = LinkUnspec::new_with_index(port).controller(self.bridge).up().build();
         self.netlink.link().set(port).execute().await.context("connecting the pod to the bridge")?;
+        self.until_up(interface).await?;
         Ok(namespaces)
+    }
+
+    /// The bridge drops what comes from a port that is not up yet, and a lost handshake is repeated a second later.
+    async fn until_up(&self, interface: &str) -> anyhow::Result<()> {
+        let start = clock::monotonic();
+        loop {
+            let link = link(&self.netlink, interface).await?;
+            if link.attributes.iter().any(|a| matches!(a, LinkAttribute::OperState(State::Up))) {
+                return Ok(());
+            }
+            if start.elapsed() > UP_LIMIT {
+                bail!("interface {interface} is not up after {UP_LIMIT:?}");
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 }
 
@@ -111,16 +135,16 @@ async fn connect_pod(netlink: &Handle, interface: &str, ip: Ipv4Addr, router: &O
     let link = netlink.link();
     let lo = index(netlink, "lo").await?;
     link.set(LinkUnspec::new_with_index(lo).up().build()).execute().await.context("starting the pod's lo")?;
-    link.add(LinkVeth::new("eth0", interface).build()).execute().await.context("adding eth0")?;
-    let peer = index(netlink, interface).await?;
-    let peer = LinkUnspec::new_with_index(peer).setns_by_fd(router.as_raw_fd()).build();
-    link.set(peer).execute().await.context("handing the pod's other end to the router")?;
+    let peer = LinkUnspec::new_with_name(interface).setns_by_fd(router.as_raw_fd()).build();
+    let pair = LinkVeth::new("eth0", interface).index(POD_INDEX);
+    let pair = pair.set_info_data(InfoData::Veth(InfoVeth::Peer(peer))).build();
+    link.add(pair).execute().await.context("adding eth0")?;
     // The mesh and the runner speak IPv4; without this, eth0 would spend a second on an address nobody uses.
     match sysctl("ipv6/conf/eth0/disable_ipv6", "1") {
         Err(error) if error.root_cause().downcast_ref::<io::Error>().is_some_and(is_absent) => {}
         done => done?,
     }
-    let eth0 = index(netlink, "eth0").await?;
+    let eth0 = POD_INDEX;
     netlink.address().add(eth0, IpAddr::V4(ip), 32).execute().await.context("adding the pod's address")?;
     link.set(LinkUnspec::new_with_index(eth0).up().build()).execute().await.context("starting eth0")?;
     let gateway = RouteMessageBuilder::<Ipv4Addr>::new()
@@ -134,9 +158,13 @@ async fn connect_pod(netlink: &Handle, interface: &str, ip: Ipv4Addr, router: &O
 }
 
 async fn index(netlink: &Handle, name: &str) -> anyhow::Result<u32> {
+    Ok(link(netlink, name).await?.header.index)
+}
+
+async fn link(netlink: &Handle, name: &str) -> anyhow::Result<LinkMessage> {
     let link = netlink.link().get().match_name(name.to_owned()).execute().try_next().await;
     let link = link.with_context(|| format!("looking for interface {name}"))?;
-    Ok(link.with_context(|| format!("there is no interface {name}"))?.header.index)
+    link.with_context(|| format!("there is no interface {name}"))
 }
 
 /// Settings below `net` are those of the calling thread's namespace.

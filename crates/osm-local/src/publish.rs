@@ -28,7 +28,12 @@ pub(crate) fn written(world: &World, addresses: &BTreeMap<NamespacedName, Ipv4Ad
     let others = world.keys().into_iter().filter(|key| match key.kind {
         Kind::Pod | Kind::EndpointSlice | Kind::Service => false,
         Kind::Namespace => true,
-        Kind::MeshConfig | Kind::ServiceAccount | Kind::Deployment => world.namespaces.contains_key(&key.namespace),
+        Kind::MeshConfig
+        | Kind::ServiceAccount
+        | Kind::Deployment
+        | Kind::HttpRouteGroup
+        | Kind::TcpRoute
+        | Kind::TrafficTarget => world.namespaces.contains_key(&key.namespace),
     });
     let mut objects: Vec<Object> = others.filter_map(|key| world.get(&key)).collect();
     let services = world.services.iter().filter(|(name, _)| world.namespaces.contains_key(&name.namespace));
