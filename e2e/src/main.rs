@@ -70,7 +70,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
             }
             Err(error) => {
                 failed += 1;
-                say(&format!("    FAILED  {took:6.1} s  {} ({})\n{error:?}\n", scenario.name, scenario.shows));
+                say(&format!("    FAILED  {took:6.1} s  {} ({})\n{error:#}\n", scenario.name, scenario.shows));
             }
         }
     }

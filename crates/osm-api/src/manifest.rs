@@ -5,7 +5,7 @@
 
 mod document;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{Change, Object, ObjectKey, Origin, Problem, Reason};
 
@@ -14,8 +14,10 @@ pub(crate) use document::parse;
 /// The objects of a set of files, each owned by the first file (in order of names) that holds it.
 #[derive(Clone, Debug, Default)]
 pub struct ManifestSet {
-    files: BTreeMap<String, Vec<(Object, Origin)>>,
-    owned: BTreeMap<ObjectKey, (Object, Origin)>,
+    /// What each file says of each object; the first file counts.
+    claims: BTreeMap<ObjectKey, BTreeMap<String, (Object, Origin)>>,
+    /// The objects that each file holds, so that a change of one file costs what that file holds.
+    files: BTreeMap<String, BTreeSet<ObjectKey>>,
 }
 
 /// What a new text of one file comes to.
@@ -32,36 +34,35 @@ impl ManifestSet {
     pub fn put(&mut self, file: &str, text: &str) -> Update {
         let parsed = parse(file, text);
         let mut problems = parsed.problems;
-        let mut objects: Vec<(Object, Origin)> = Vec::new();
-        let mut seen: BTreeMap<ObjectKey, Origin> = BTreeMap::new();
+        let mut objects: BTreeMap<ObjectKey, (Object, Origin)> = BTreeMap::new();
         for (object, origin) in parsed.objects {
             let key = object.key();
-            let elsewhere = self.owned.get(&key).map(|(_, o)| o).filter(|o| o.file != file);
-            if let Some(first) = seen.get(&key).or(elsewhere) {
+            let first = objects.get(&key).map(|(_, origin)| origin).or_else(|| self.elsewhere(&key, file));
+            if let Some(first) = first {
                 problems.push(
                     Problem::new(&key, Reason::Duplicate, format!("defined a second time; the first is in {first}"))
                         .with_hint("keep one of the two; the first counts")
                         .with_origin(Some(origin.clone())),
                 );
             }
-            if seen.contains_key(&key) {
-                continue;
-            }
-            seen.insert(key, origin.clone());
-            objects.push((object, origin));
+            objects.entry(key).or_insert((object, origin));
         }
         if parsed.is_broken {
-            let before = self.files.remove(file).unwrap_or_default();
-            objects.extend(before.into_iter().filter(|(object, _)| !seen.contains_key(&object.key())));
+            // What the file held before may still be meant; it stays until the file can be understood.
+            for key in self.files.get(file).into_iter().flatten() {
+                if !objects.contains_key(key) {
+                    objects.insert(key.clone(), self.claims[key][file].clone());
+                }
+            }
         }
-        self.files.insert(file.to_owned(), objects);
-        Update { changes: self.recompute(), problems }
+        Update { changes: self.replace(file, objects), problems }
     }
 
     /// Takes in that a file is gone.
     pub fn remove(&mut self, file: &str) -> Update {
+        let changes = self.replace(file, BTreeMap::new());
         self.files.remove(file);
-        Update { changes: self.recompute(), problems: Vec::new() }
+        Update { changes, problems: Vec::new() }
     }
 
     /// The names of the files in the set.
@@ -69,20 +70,43 @@ impl ManifestSet {
         self.files.keys().map(String::as_str)
     }
 
-    fn recompute(&mut self) -> Vec<Change> {
-        let mut owned: BTreeMap<ObjectKey, (Object, Origin)> = BTreeMap::new();
-        for (object, origin) in self.files.values().flatten() {
-            owned.entry(object.key()).or_insert_with(|| (object.clone(), origin.clone()));
+    /// Where another file defines the object, if one does and is the one that counts.
+    fn elsewhere(&self, key: &ObjectKey, file: &str) -> Option<&Origin> {
+        let (owner, (_, origin)) = self.claims.get(key)?.first_key_value()?;
+        (owner != file).then_some(origin)
+    }
+
+    /// Makes `objects` all that the file holds, and says what that changes.
+    fn replace(&mut self, file: &str, objects: BTreeMap<ObjectKey, (Object, Origin)>) -> Vec<Change> {
+        let held = self.files.insert(file.to_owned(), objects.keys().cloned().collect()).unwrap_or_default();
+        let mut changes = Vec::new();
+        for key in held.iter().filter(|key| !objects.contains_key(key)) {
+            changes.extend(self.claim(key, file, None));
         }
-        let gone = self.owned.keys().filter(|key| !owned.contains_key(key)).cloned();
-        let mut changes: Vec<Change> = gone.map(Change::Delete).collect();
-        for (key, (object, origin)) in &owned {
-            if self.owned.get(key).is_none_or(|(old, _)| old != object) {
-                changes.push(Change::Apply(Box::new(object.clone()), Some(origin.clone())));
-            }
+        for (key, object) in objects {
+            changes.extend(self.claim(&key, file, Some(object)));
         }
-        self.owned = owned;
         changes
+    }
+
+    /// Sets what one file says of one object, and says whether that changes what counts.
+    fn claim(&mut self, key: &ObjectKey, file: &str, object: Option<(Object, Origin)>) -> Option<Change> {
+        let claims = self.claims.entry(key.clone()).or_default();
+        let before = claims.first_key_value().map(|(_, (object, _))| object.clone());
+        match object {
+            Some(object) => claims.insert(file.to_owned(), object),
+            None => claims.remove(file),
+        };
+        let now = claims.first_key_value().map(|(_, claim)| claim.clone());
+        if now.is_none() {
+            self.claims.remove(key);
+        }
+        match (before, now) {
+            (None, None) => None,
+            (Some(_), None) => Some(Change::Delete(key.clone())),
+            (Some(before), Some((now, _))) if before == now => None,
+            (_, Some((now, origin))) => Some(Change::Apply(Box::new(now), Some(origin))),
+        }
     }
 }
 

@@ -27,12 +27,28 @@ pub(crate) struct PodStatus {
     pub(crate) phase: String,
     #[serde(default)]
     pub(crate) ready: bool,
+    #[serde(default)]
+    pub(crate) containers: Vec<ContainerStatus>,
+}
+
+/// The status of a container.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct ContainerStatus {
+    pub(crate) name: String,
+    #[serde(default)]
+    pub(crate) exit_code: Option<i32>,
 }
 
 impl PodStatus {
     /// `namespace/name`.
     pub(crate) fn full_name(&self) -> String {
         format!("{}/{}", self.namespace, self.name)
+    }
+
+    /// The exit code of a container that has ended.
+    pub(crate) fn exit_code(&self, container: &str) -> Option<i32> {
+        self.containers.iter().find(|c| c.name == container)?.exit_code
     }
 
     /// Whether its containers have ended for good.

@@ -10,10 +10,10 @@ use crate::lab::{Lab, wait_for};
 const TRIES: &[(&str, &str)] = &[
     ("stop Envoy or the agent", "pkill -9 -x envoy || pkill -9 -x osm-sidecar"),
     ("see a process of the sidecar", "pgrep -x envoy || pgrep -x osm-sidecar"),
-    ("find the sidecar's folder", "ls /var/run/osm/* 2>/dev/null | grep ."),
-    ("find the sidecar's token", "cat /var/run/secrets/osm/token"),
-    ("find the folder through a process", "ls /proc/[0-9]*/root/var/run/osm/xds.sock"),
-    ("use an abstract socket of the sidecar", "grep -a '@' /proc/net/unix"),
+    ("find the sidecar's folder", "ls /run/osm/* 2>/dev/null | grep ."),
+    ("find the sidecar's token", "cat /run/secrets/osm/token"),
+    ("find the folder through a process", "ls /proc/[0-9]*/root/run/osm/agent/xds.sock"),
+    ("find an abstract socket of the sidecar", "grep -a '@' /proc/net/unix"),
 ];
 
 pub(super) fn the_sidecar_is_out_of_reach(choice: &Choice) -> Result<String> {
@@ -47,7 +47,7 @@ fn another_uid_of_the_node_is_refused(lab: &Lab) -> Result<()> {
         ("signal Envoy", format!("kill -9 {envoy}")),
         ("read Envoy's environment", format!("cat /proc/{envoy}/environ")),
         ("read Envoy's memory", format!("head -c 1 /proc/{envoy}/mem")),
-        ("enter the sidecar's root", format!("ls /proc/{envoy}/root/var/run/osm")),
+        ("enter the sidecar's root", format!("ls /proc/{envoy}/root/run/osm")),
     ];
     for (what, script) in &tries {
         let output =
@@ -55,11 +55,7 @@ fn another_uid_of_the_node_is_refused(lab: &Lab) -> Result<()> {
         ensure!(output.code != Some(0), "uid 1000 can {what}: {}", output.all());
     }
     // As root the sockets are there, with modes that keep every other uid out: the tries above failed for the right reason.
-    let modes = lab.node(&[
-        "sh",
-        "-c",
-        &format!("stat -c '%a %u %n' /proc/{envoy}/root/var/run/osm /proc/{envoy}/root/var/run/osm/*"),
-    ])?;
+    let modes = lab.node(&["sh", "-c", &format!("find /proc/{envoy}/root/run/osm/agent -printf '%m %U %p\n'")])?;
     let listing = modes.success()?;
     ensure!(listing.contains("xds.sock"), "the socket of xDS is not where it should be: {listing}");
     for line in listing.lines() {

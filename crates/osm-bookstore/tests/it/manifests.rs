@@ -10,7 +10,7 @@ use serde_json::Value;
 type Objects = BTreeMap<(String, String, String), Value>;
 
 fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../demo/bookstore")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/bookstore")
 }
 
 fn objects() -> Objects {
@@ -62,7 +62,7 @@ fn workloads_have_an_image_a_service_account_and_a_namespace_of_the_mesh() {
         let image = pod["containers"][0]["image"].as_str().unwrap();
         let command = list(&images["images"][image]["command"], image);
         let program = folder().join(command[0].as_str().unwrap());
-        assert!(program.ends_with("demo/bookstore/../../target/ci/osm-bookstore"), "{}", program.display());
+        assert!(program.ends_with("examples/bookstore/../../target/ci/osm-bookstore"), "{}", program.display());
         assert_eq!(format!("osm-bookstore/{}", command[1].as_str().unwrap()), image, "of {name}");
         let home = &objects[&("Namespace".to_owned(), String::new(), namespace.to_owned())]["metadata"];
         assert_eq!(home["labels"]["openservicemesh.io/monitored-by"], "osm", "{namespace}");
