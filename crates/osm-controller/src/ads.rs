@@ -71,7 +71,6 @@ impl AdsHost {
 }
 
 impl Host for AdsHost {
-    #[expect(clippy::unused_async, reason = "a host in a cluster asks the API server; the trait is for both")]
     async fn open(&self, metadata: &MetadataMap, node: &Node) -> Result<Subscription, Status> {
         let caller = self.admit(metadata).map_err(|refusal| {
             tracing::warn!(node = node.id, error = %refusal, "no session");

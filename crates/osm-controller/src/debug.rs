@@ -69,7 +69,7 @@ async fn require_token(State(token): State<Arc<String>>, request: Request, next:
     let given = header.and_then(|header| header.strip_prefix("Bearer ")).unwrap_or_default();
     if !is_same(given.trim().as_bytes(), token.as_bytes()) {
         let error = format!("send `authorization: Bearer <token>` with the token in the file {TOKEN_FILE}");
-        return fault(StatusCode::UNAUTHORIZED, &error);
+        return fault(StatusCode::UNAUTHORIZED, error).into_response();
     }
     next.run(request).await
 }
@@ -92,17 +92,17 @@ async fn index() -> Json<Value> {
     }))
 }
 
-async fn world(State(debugger): State<Debugger>) -> Result<Json<Value>, Response> {
+async fn world(State(debugger): State<Debugger>) -> Result<Json<Value>, Fault> {
     let world = debugger.snapshot()?.world;
     let objects = world.keys().into_iter().filter_map(|key| world.get(&key));
     Ok(Json(objects.map(|object: Object| object.to_manifest()).collect()))
 }
 
-async fn mesh(State(debugger): State<Debugger>) -> Result<Response, Response> {
+async fn mesh(State(debugger): State<Debugger>) -> Result<Response, Fault> {
     Ok(Json(&*debugger.snapshot()?.mesh).into_response())
 }
 
-async fn problems(State(debugger): State<Debugger>) -> Result<Response, Response> {
+async fn problems(State(debugger): State<Debugger>) -> Result<Response, Fault> {
     /// A problem, and the sentence that the log and the command line show.
     #[derive(Serialize)]
     struct Shown<'a> {
@@ -120,12 +120,12 @@ struct OfPod {
     pod: String,
 }
 
-async fn view(State(debugger): State<Debugger>, Query(of): Query<OfPod>) -> Result<Response, Response> {
+async fn view(State(debugger): State<Debugger>, Query(of): Query<OfPod>) -> Result<Response, Fault> {
     let snapshot = debugger.snapshot()?;
     Ok(Json(snapshot.mesh.view(class(&snapshot, &of)?)).into_response())
 }
 
-async fn resources(State(debugger): State<Debugger>, Query(of): Query<OfPod>) -> Result<Json<Value>, Response> {
+async fn resources(State(debugger): State<Debugger>, Query(of): Query<OfPod>) -> Result<Json<Value>, Fault> {
     let snapshot = debugger.snapshot()?;
     let class = class(&snapshot, &of)?;
     let resources = snapshot
@@ -133,28 +133,41 @@ async fn resources(State(debugger): State<Debugger>, Query(of): Query<OfPod>) ->
         .get(class)
         .ok_or_else(|| fault(StatusCode::NOT_FOUND, "this pod's class was not translated; that is a fault of ours"))?;
     let json = to_json(resources);
-    json.map(Json).map_err(|error| fault(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()))
+    json.map(Json).map_err(|error| fault(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
 }
 
 async fn sessions(State(debugger): State<Debugger>) -> Response {
     Json(debugger.sessions.list()).into_response()
 }
 
-fn class<'a>(snapshot: &'a Snapshot, of: &OfPod) -> Result<&'a ProxyClass, Response> {
+fn class<'a>(snapshot: &'a Snapshot, of: &OfPod) -> Result<&'a ProxyClass, Fault> {
     let (namespace, name) =
         of.pod.split_once('/').ok_or_else(|| fault(StatusCode::BAD_REQUEST, "pod must be <namespace>/<name>"))?;
     let pod = PodName { namespace: namespace.to_owned(), name: name.to_owned() };
-    let unknown = || fault(StatusCode::NOT_FOUND, &format!("the mesh knows no pod {pod}; see /debug/problems"));
+    let unknown = || fault(StatusCode::NOT_FOUND, format!("the mesh knows no pod {pod}; see /debug/problems"));
     snapshot.mesh.proxies.get(&pod).ok_or_else(unknown)
 }
 
 impl Debugger {
-    fn snapshot(&self) -> Result<Snapshot, Response> {
+    fn snapshot(&self) -> Result<Snapshot, Fault> {
         let nothing = "nothing was published yet; see /health/ready for what is missing";
         self.proxies.snapshot().ok_or_else(|| fault(StatusCode::SERVICE_UNAVAILABLE, nothing))
     }
 }
 
-fn fault(status: StatusCode, error: &str) -> Response {
-    (status, Json(json!({ "error": error }))).into_response()
+/// Why there is nothing to show.
+#[derive(Debug)]
+struct Fault {
+    status: StatusCode,
+    error: String,
+}
+
+fn fault(status: StatusCode, error: impl Into<String>) -> Fault {
+    Fault { status, error: error.into() }
+}
+
+impl IntoResponse for Fault {
+    fn into_response(self) -> Response {
+        (self.status, Json(json!({ "error": self.error }))).into_response()
+    }
 }
