@@ -269,6 +269,10 @@ fn a_replica_answers_only_when_the_proxy_has() {
     assert!(replica.is_complete(), "a new client need not answer to get the rest");
     assert_eq!(*replica.resources(), *upstream);
     assert_eq!(replica.relay(&proxy.status()), [], "there is no proxy yet");
+    let mut other = settled(&[(Cluster, "a=other"), (Endpoint, "a=other"), (Listener, "l=other"), (Route, "r=other")]);
+    assert_eq!(replica.relay(&other.status()), [], "it has accepted something else");
+    other.on_resources(replica.resources());
+    assert_eq!(replica.relay(&other.status()), [], "it has not accepted this yet");
     proxy.on_resources(replica.resources());
     assert_eq!(said(proxy.on_request(Request::empty(Cluster))), ["cluster 1: +a"]);
     assert_eq!(said(proxy.on_request(Request::subscribe(Endpoint, ["a"]))), ["endpoint 2: +a"]);
