@@ -141,3 +141,6 @@ impl AsyncWrite for Connection {
         self.tls.is_write_vectored()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -94,3 +94,57 @@ fn resources(snapshot: &Snapshot, proxy: &Proxy) -> Option<Arc<Resources>> {
     let class = snapshot.mesh.proxies.get(&proxy.pod).filter(|class| class.identity == proxy.identity)?;
     snapshot.classes.get(class).cloned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::Core;
+    use osm_api::ManifestSet;
+    use osm_resolve::ResolveOptions;
+
+    fn proxy(name: &str) -> Proxy {
+        let namespace = || "shop".to_owned();
+        let pod = PodName { namespace: namespace(), name: name.to_owned() };
+        Proxy { pod, identity: Identity { namespace: namespace(), service_account: "default".to_owned() } }
+    }
+
+    fn publish(proxies: &Proxies, core: &mut Core, pods: &[&str]) {
+        let mut text =
+            "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop, labels: {openservicemesh.io/monitored-by: osm}}\n"
+                .to_owned();
+        for pod in pods {
+            text += &format!(
+                "---\napiVersion: v1\nkind: Pod\nmetadata: {{name: {pod}, namespace: shop, annotations: {{openservicemesh.io/injected: 'init: x'}}}}\nspec: {{containers: [{{name: a}}]}}\n"
+            );
+        }
+        core.apply(ManifestSet::default().put("m.yaml", &text).changes);
+        proxies.publish(core.publish());
+    }
+
+    #[test]
+    fn pods_of_one_class_follow_one_value_and_are_woken_only_when_it_changes() {
+        let (proxies, mut core) = (Proxies::default(), Core::new(ResolveOptions::default()));
+        let mut early = proxies.follow(&proxy("a"));
+        assert!(early.borrow_and_update().is_none());
+        publish(&proxies, &mut core, &["a", "b"]);
+        assert!(early.has_changed().unwrap());
+        let told = early.borrow_and_update().clone().unwrap();
+        let second = proxies.follow(&proxy("b")).borrow().clone().unwrap();
+        assert!(Arc::ptr_eq(&told, &second));
+        publish(&proxies, &mut core, &["a", "b", "c"]);
+        assert!(!early.has_changed().unwrap());
+    }
+
+    #[test]
+    fn followers_that_went_are_forgotten() {
+        let (proxies, mut core) = (Proxies::default(), Core::new(ResolveOptions::default()));
+        let stays = proxies.follow(&proxy("stays"));
+        for index in 0..3 * FIRST_SWEEP {
+            drop(proxies.follow(&proxy(&index.to_string())));
+        }
+        assert!(proxies.lock().followers.len() <= FIRST_SWEEP);
+        publish(&proxies, &mut core, &[]);
+        assert_eq!(proxies.lock().followers.len(), 1);
+        drop(stays);
+    }
+}

@@ -102,3 +102,26 @@ fn sign(authority: &Authority, names: &[String]) -> anyhow::Result<(Arc<Certifie
     let certified = CertifiedKey::new(chain.context("reading our own certificate")?, key);
     Ok((Arc::new(certified), server.leaf.validity))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_renewed_certificate_is_the_one_that_the_next_handshake_gets() {
+        let authority = Arc::new(Authority::generate(clock::now(), "cluster.local").unwrap());
+        let serving = Serving::new(authority, vec!["osm-controller.osm-system.svc".to_owned()]).unwrap();
+        let current = |serving: &Serving| serving.current.read().unwrap().0.cert.clone();
+        let before = current(&serving);
+        serving.renew().unwrap();
+        assert_ne!(current(&serving), before);
+    }
+
+    #[test]
+    fn renewal_is_due_in_the_last_third() {
+        let authority = Arc::new(Authority::generate(clock::now(), "cluster.local").unwrap());
+        let serving = Serving::new(authority, vec!["a".to_owned()]).unwrap();
+        let left = serving.renewal(&mut chance::generator()).duration_since(clock::now());
+        assert!((15..24).contains(&left.as_hours()), "{left:?}");
+    }
+}

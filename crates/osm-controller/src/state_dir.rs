@@ -81,3 +81,28 @@ fn read(path: &Path, is_secret: bool) -> anyhow::Result<Option<Vec<u8>>> {
     file.read_to_end(&mut content).with_context(|| format!("reading {}", path.display()))?;
     Ok(Some(content))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn files_are_ours_alone_replaced_whole_and_nothing_is_left_beside_them() {
+        let root = std::env::temp_dir().join(format!("osm-state-dir-{}", std::process::id()));
+        let state = StateDir::open(&root.join("deep/state")).unwrap();
+        assert_eq!(state.read("key").unwrap(), None);
+        for content in ["a long first content", "short"] {
+            state.write("key", content.as_bytes()).unwrap();
+            assert_eq!(state.read_secret("key").unwrap().unwrap(), content.as_bytes());
+        }
+        let entries: Vec<_> = fs::read_dir(&state.path).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(entries, ["key"]);
+        assert_eq!(fs::metadata(&state.path).unwrap().mode() & 0o777, 0o700);
+        fs::set_permissions(state.file("key"), fs::Permissions::from_mode(0o640)).unwrap();
+        let error = state.read_secret("key").unwrap_err().to_string();
+        assert!(error.contains("mode 640"), "{error}");
+        assert_eq!(state.read("key").unwrap().unwrap(), b"short");
+        fs::remove_dir_all(&root).unwrap();
+    }
+}
