@@ -69,7 +69,12 @@ pub enum ConnectionState<E> {
     /// Not connected, and nothing has failed yet.
     Connecting { since: Timestamp },
     /// The controller has admitted this client.
-    Connected { since: Timestamp },
+    Connected {
+        since: Timestamp,
+        /// Whether it has answered for every type since: the published copy is its present word. A client that is
+        /// held is not.
+        is_current: bool,
+    },
     /// The last attempt or connection failed; the next one is under way or will be soon.
     Failed { since: Timestamp, failure: Failure<E> },
 }
@@ -130,7 +135,9 @@ where
         let first = self.replica.on_connect(&self.proxy.borrow());
         send(&requests, first, Some(&self.node))?;
         let mut responses = open(connection, queued).await?;
-        self.state.send_replace(ConnectionState::Connected { since: clock::now() });
+        let since = clock::now();
+        self.state.send_replace(ConnectionState::Connected { since, is_current: false });
+        let mut is_current = false;
         // What the proxy has answered for before counts for this connection too.
         self.proxy.mark_changed();
         let mut is_proxy_watched = true;
@@ -141,6 +148,9 @@ where
                     Some(response) => {
                         *failures = 0;
                         self.on_response(response);
+                        if !std::mem::replace(&mut is_current, self.replica.is_current()) && is_current {
+                            self.state.send_replace(ConnectionState::Connected { since, is_current });
+                        }
                     }
                     None => return Ok(()),
                 },

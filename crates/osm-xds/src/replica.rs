@@ -23,6 +23,8 @@ pub struct Replica {
     unanswered: BTreeMap<ResourceType, Unanswered>,
     /// Types that a server has answered for, on this connection or one before.
     complete: BTreeSet<ResourceType>,
+    /// Types that the server has answered for on this connection.
+    answered: BTreeSet<ResourceType>,
 }
 
 #[derive(Debug)]
@@ -39,12 +41,18 @@ impl Replica {
         Self::default()
     }
 
+    /// A complete copy from an earlier life. A server sends what it says differently, and names what is gone.
+    pub fn from_earlier(copy: Arc<Resources>) -> Self {
+        Self { copy, complete: ResourceType::OF_CONTROLLER.into(), ..Self::default() }
+    }
+
     /// The first requests on a new connection: everything, minus what the copy already has.
     ///
     /// What `proxy` rejects is listed without its version, so that it is sent once more: a server can be told of a
     /// rejection only in answer to what it has sent on the same connection.
     pub fn on_connect(&mut self, proxy: &SessionStatus) -> Vec<Request> {
         self.unanswered.clear();
+        self.answered.clear();
         let subscribe = |ty: ResourceType| {
             let rejected: BTreeSet<&String> = rejections(proxy, ty).flat_map(|rejection| &rejection.names).collect();
             let version = |resource: &Resource| match rejected.contains(&resource.name) {
@@ -68,6 +76,7 @@ impl Replica {
             copy.remove(response.ty, name);
         }
         self.complete.insert(response.ty);
+        self.answered.insert(response.ty);
         self.unanswered.insert(response.ty, Unanswered { nonce: response.nonce, added, removed: response.removed });
     }
 
@@ -97,6 +106,14 @@ impl Replica {
     /// Whether a server has ever answered for all types; before that the copy may lack what its parts refer to.
     pub fn is_complete(&self) -> bool {
         ResourceType::OF_CONTROLLER.iter().all(|ty| self.complete.contains(ty))
+    }
+
+    /// Whether the server has answered for all types since the last [`Self::on_connect`]: the copy is its present word.
+    ///
+    /// A server answers a client that has an earlier copy for listeners and routes only when the client has accepted
+    /// the clusters and load assignments before them, so what came last is no older than what came first.
+    pub fn is_current(&self) -> bool {
+        ResourceType::OF_CONTROLLER.iter().all(|ty| self.answered.contains(ty))
     }
 
     fn has_answered(&self, proxy: &SessionStatus, ty: ResourceType) -> bool {

@@ -40,7 +40,12 @@ struct Following {
 
 impl Following {
     fn start(address: SocketAddr) -> Self {
-        let (resources, followed) = watch::channel(None);
+        Self::start_with(address, None)
+    }
+
+    /// With the copy of an earlier life.
+    fn start_with(address: SocketAddr, earlier: Option<Arc<Resources>>) -> Self {
+        let (resources, followed) = watch::channel(earlier.clone());
         let (proxy, proxy_followed) = watch::channel(SessionStatus::default());
         let now = osm_runtime::clock::now();
         let (state, state_followed) = watch::channel(ConnectionState::Connecting { since: now });
@@ -58,7 +63,7 @@ impl Following {
         let client = Client {
             node: Node { id: "shop/client".into(), cluster: "client.shop".into(), user_agent: "test".into() },
             connect,
-            replica: Replica::new(),
+            replica: earlier.map_or_else(Replica::new, Replica::from_earlier),
             resources,
             proxy: proxy_followed,
             state,
@@ -76,6 +81,10 @@ impl Following {
 
     async fn state(&mut self, is_wanted: impl FnMut(&ConnectionState<String>) -> bool) -> ConnectionState<String> {
         within(self.state.wait_for(is_wanted)).await.unwrap().clone()
+    }
+
+    async fn current(&mut self) {
+        self.state(|state| matches!(state, ConnectionState::Connected { is_current: true, .. })).await;
     }
 
     async fn connected(&mut self) {
@@ -208,4 +217,24 @@ async fn a_client_that_is_refused_says_why_and_gets_in_once_it_may() {
     following.has_token.store(true, Ordering::SeqCst);
     following.is_token_good.store(true, Ordering::SeqCst);
     following.connected().await;
+}
+
+#[tokio::test]
+async fn a_client_from_an_earlier_life_gets_the_difference_and_says_when_it_has_it() {
+    let earlier = resources(&[(Cluster, "a b"), (Endpoint, "a b"), (Listener, "l"), (Route, "r")]);
+    let serving = Serving::start(None).await;
+    let mut following = Following::start_with(serving.address, Some(earlier.clone()));
+    following.proxy.send_replace(accepted(&earlier));
+    following.connected().await;
+    let held = following.state.borrow().clone();
+    assert!(matches!(held, ConnectionState::Connected { is_current: false, .. }), "{held:?}");
+    serving.tell(resources(ALL));
+    following.current().await;
+    assert_eq!(following.copy(|copy| copy.get(Cluster, "b").is_none()).await.get(Route, "r"), earlier.get(Route, "r"));
+    let address = serving.address;
+    serving.stop().await;
+    following.state(|state| matches!(state, ConnectionState::Failed { .. })).await;
+    following.proxy.send_replace(accepted(&resources(ALL)));
+    let _serving = Serving::start_at(address, Some(resources(ALL)), Limits::default()).await;
+    following.current().await;
 }

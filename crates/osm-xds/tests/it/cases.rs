@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use osm_xds::{
     Rejection, Replica, Request, Resource,
     ResourceType::{self, Cluster, Endpoint, Listener, Route, Secret},
-    Resources, Response, Session,
+    Resources, Response, Session, SessionStatus,
 };
 
 /// Resources by type, each `name` or `name=content`.
@@ -288,4 +288,33 @@ fn a_replica_answers_only_when_the_proxy_has() {
     let mut controller = Session::new(upstream);
     controller.on_request(again[0].clone()).into_iter().for_each(|response| replica.on_response(response));
     assert_eq!(replica.relay(&proxy.status()), [Request::reject(Cluster, "1", "no such filter in a")]);
+}
+
+#[test]
+fn a_replica_from_an_earlier_life_asks_for_the_difference_and_is_current_when_all_of_it_is_there() {
+    let earlier = resources(&[(Cluster, "a b"), (Endpoint, "a b"), (Listener, "l=old"), (Route, "r")]);
+    let present = resources(&[(Cluster, "a"), (Endpoint, "a=2"), (Listener, "l=new"), (Route, "r")]);
+    let mut replica = Replica::from_earlier(earlier.clone());
+    assert_eq!((replica.is_complete(), replica.is_current()), (true, false));
+    let mut controller = Session::new(present.clone());
+    let accepts =
+        |replica: &mut Replica| ResourceType::ALL.map(|ty| replica.acknowledge(ty, None)).into_iter().flatten();
+    let mut requests = replica.on_connect(&SessionStatus::default());
+    assert_eq!(requests[2].initial_versions["l"], earlier.get(Listener, "l").unwrap().version);
+    let mut told = Vec::new();
+    while !requests.is_empty() {
+        let has_listener = replica.resources().get(Listener, "l") == present.get(Listener, "l");
+        assert!(has_listener || !replica.is_current(), "the listener waits for the clusters to be accepted");
+        for request in requests {
+            let responses = controller.on_request(request);
+            responses.iter().for_each(|response| replica.on_response(response.clone()));
+            told.extend(said(responses));
+        }
+        requests = accepts(&mut replica).collect();
+    }
+    assert!(replica.is_current());
+    assert_eq!(*replica.resources(), *present);
+    assert!(!told.iter().any(|text| text.contains("+a +b") || text.contains("+r")), "{told:?}");
+    replica.on_connect(&SessionStatus::default());
+    assert!(!replica.is_current(), "a new connection has said nothing yet");
 }
