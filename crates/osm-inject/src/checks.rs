@@ -32,15 +32,15 @@ pub(crate) fn warnings(subject: &str, spec: &k8s::PodSpec, shape: Shape, policy:
     let own_inits = spec.init_containers.iter().flatten().any(|container| !is_ours(container));
     if shape == Shape::Init && own_inits {
         let message = "init containers start before the sidecar, so their connections wait and never come through";
-        warn("spec.initContainers", Reason::Conflict, message.to_owned(), NATIVE_HINT);
+        warn("spec.initContainers", Reason::Unsupported, message.to_owned(), NATIVE_HINT);
     }
     if let (Shape::Init, Some(restart @ ("Never" | "OnFailure"))) = (shape, spec.restart_policy.as_deref()) {
         let message = format!("with restartPolicy {restart} the pod does not complete, because the sidecar runs on");
-        warn("spec.restartPolicy", Reason::Conflict, message, NATIVE_HINT);
+        warn("spec.restartPolicy", Reason::Unsupported, message, NATIVE_HINT);
     }
     if spec.share_process_namespace == Some(true) {
         let message = "root in any container of the pod can stop the sidecar".to_owned();
-        warn("spec.shareProcessNamespace", Reason::Conflict, message, "leave it out");
+        warn("spec.shareProcessNamespace", Reason::Unsupported, message, "leave it out");
     }
     for (field, container) in of_user(spec, true) {
         for (index, port) in container.ports.iter().flatten().enumerate() {
