@@ -1,11 +1,12 @@
 //! Asks Envoy about itself: often until it is programmed, then now and then, to notice when it hangs.
 
+use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
 use osm_runtime::clock;
 use tokio::sync::{mpsc, watch};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::envoy_admin::EnvoyAdmin;
@@ -21,7 +22,56 @@ const OPEN_INTERVAL: Duration = Duration::from_secs(1);
 /// One question may take this long: a machine that starts many pods at once is slow.
 const QUESTION_LIMIT: Duration = Duration::from_secs(2);
 
-/// Asks until `stop`. A run that has answered before and then says nothing for `hung_after` is reported as hung.
+/// A silent Envoy that works is taking in a large configuration on a busy machine (5,000 clusters: ten seconds and
+/// more), and killing it would only make it start over. One that works this many limits long without a word is stuck.
+const BUSY_LIMITS: u32 = 12;
+
+/// Of one core, in percent: less than this is not work.
+const BUSY_PERCENT: u64 = 10;
+
+/// The kernel's unit of processor time in /proc, the same on every Linux that userspace sees (proc(5), sysconf(3)).
+const TICK_MS: u64 = 10;
+
+/// What is known of a run that has answered and then fell silent.
+struct Silence {
+    run: u64,
+    /// Since when it has said nothing.
+    since: Instant,
+    /// Since when it has said nothing and done nothing.
+    still_since: Instant,
+    /// When its processor time was read last, and what it was.
+    looked: (Instant, u64),
+}
+
+impl Silence {
+    fn after_answer(run: u64, pid: u32) -> Silence {
+        let now = clock::monotonic();
+        Silence { run, since: now, still_since: now, looked: (now, processor_ms(pid)) }
+    }
+
+    /// Takes in that the run said nothing once more, and says whether it must be called hung.
+    fn goes_on(&mut self, pid: u32, limit: Duration) -> bool {
+        let (now, used) = (clock::monotonic(), processor_ms(pid));
+        let (then, used_then) = self.looked;
+        let elapsed_ms = u64::try_from(now.duration_since(then).as_millis()).unwrap_or(u64::MAX);
+        if used.saturating_sub(used_then) * 100 >= elapsed_ms * BUSY_PERCENT {
+            self.still_since = now;
+        }
+        self.looked = (now, used);
+        now.duration_since(self.still_since) >= limit || now.duration_since(self.since) >= limit * BUSY_LIMITS
+    }
+}
+
+/// The processor time of a process, in milliseconds; 0 once it is gone.
+fn processor_ms(pid: u32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The name, in parentheses, may hold spaces; user and system time are the 12th and 13th words behind it.
+    let words = stat.rsplit_once(") ").map_or("", |(_, words)| words);
+    words.split(' ').skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum::<u64>() * TICK_MS
+}
+
+/// Asks until `stop`. A run that has answered before, and then neither says nor does anything for `hung_after`, is
+/// reported as hung.
 pub async fn run(
     admin: EnvoyAdmin,
     hung_after: Option<Duration>,
@@ -31,14 +81,13 @@ pub async fn run(
     hung: mpsc::Sender<u64>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    // The run that answered last, and when; and what was reported last.
-    let (mut heard, mut reported) = (None, None);
+    let (mut heard, mut reported): (Option<Silence>, _) = (None, None);
     loop {
         let present = envoy.borrow_and_update().clone();
-        if let gate::Envoy::Running { run, pid: _ } = present {
+        if let gate::Envoy::Running { run, pid } = present {
             match admin.answer(run, QUESTION_LIMIT).await {
                 Ok(answer) => {
-                    heard = Some((run, clock::monotonic()));
+                    heard = Some(Silence::after_answer(run, pid));
                     if reported.as_ref() != Some(&answer) {
                         reported = Some(answer.clone());
                         let _ = events.send(Event::Answer(answer)).await;
@@ -46,8 +95,8 @@ pub async fn run(
                 }
                 Err(error) => {
                     tracing::debug!(run, error = format!("{error:#}"), "Envoy does not answer");
-                    let silent = heard.filter(|(last, _)| *last == run).map(|(_, at)| at.elapsed());
-                    if silent.zip(hung_after).is_some_and(|(silent, limit)| silent >= limit) {
+                    let silence = heard.as_mut().filter(|silence| silence.run == run);
+                    if silence.zip(hung_after).is_some_and(|(silence, limit)| silence.goes_on(pid, limit)) {
                         heard = None;
                         let _ = hung.send(run).await;
                     }
