@@ -7,6 +7,7 @@ mod manifest;
 mod mesh_config;
 mod names;
 mod object;
+mod policy;
 mod problem;
 mod world;
 
@@ -17,6 +18,10 @@ pub use mesh_config::{
 };
 pub use names::*;
 pub use object::{Kind, NamespacedName, Object, ObjectKey};
+pub use policy::{
+    HttpMatch, HttpRouteGroup, HttpRouteGroupSpec, Subject, TcpMatch, TcpRoute, TcpRouteSpec, TrafficTarget,
+    TrafficTargetRule, TrafficTargetSpec,
+};
 pub use problem::{Origin, Problem, Reason};
 pub use world::{Change, Changed, World};
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{MeshConfig, k8s};
+use crate::{HttpRouteGroup, MeshConfig, TcpRoute, TrafficTarget, k8s};
 
 /// One object of the cluster, of a kind that `osm` reads.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,6 +23,12 @@ pub enum Object {
     Deployment(k8s::Deployment),
     /// The settings of the mesh.
     MeshConfig(MeshConfig),
+    /// Sets of HTTP requests that grants name.
+    HttpRouteGroup(HttpRouteGroup),
+    /// Sets of TCP ports that grants name.
+    TcpRoute(TcpRoute),
+    /// Who may reach whom: a grant.
+    TrafficTarget(TrafficTarget),
 }
 
 /// The kinds of [`Object`], in the order in which they are best applied.
@@ -34,6 +40,14 @@ pub enum Kind {
     MeshConfig,
     /// `v1 ServiceAccount`
     ServiceAccount,
+    /// `specs.smi-spec.io/v1alpha4 HTTPRouteGroup`
+    #[serde(rename = "HTTPRouteGroup")]
+    HttpRouteGroup,
+    /// `specs.smi-spec.io/v1alpha4 TCPRoute`
+    #[serde(rename = "TCPRoute")]
+    TcpRoute,
+    /// `access.smi-spec.io/v1alpha3 TrafficTarget`
+    TrafficTarget,
     /// `v1 Service`
     Service,
     /// `discovery.k8s.io/v1 EndpointSlice`
@@ -75,6 +89,9 @@ impl Object {
             Object::Pod(_) => Kind::Pod,
             Object::Deployment(_) => Kind::Deployment,
             Object::MeshConfig(_) => Kind::MeshConfig,
+            Object::HttpRouteGroup(_) => Kind::HttpRouteGroup,
+            Object::TcpRoute(_) => Kind::TcpRoute,
+            Object::TrafficTarget(_) => Kind::TrafficTarget,
         }
     }
 
@@ -98,6 +115,9 @@ impl Object {
             Object::Pod(o) => &o.metadata,
             Object::Deployment(o) => &o.metadata,
             Object::MeshConfig(o) => &o.metadata,
+            Object::HttpRouteGroup(o) => &o.metadata,
+            Object::TcpRoute(o) => &o.metadata,
+            Object::TrafficTarget(o) => &o.metadata,
         }
     }
 
@@ -111,6 +131,9 @@ impl Object {
             Object::Pod(o) => &mut o.metadata,
             Object::Deployment(o) => &mut o.metadata,
             Object::MeshConfig(o) => &mut o.metadata,
+            Object::HttpRouteGroup(o) => &mut o.metadata,
+            Object::TcpRoute(o) => &mut o.metadata,
+            Object::TrafficTarget(o) => &mut o.metadata,
         }
     }
 
@@ -124,6 +147,9 @@ impl Object {
             Object::Pod(o) => serde_json::to_value(o),
             Object::Deployment(o) => serde_json::to_value(o),
             Object::MeshConfig(o) => serde_json::to_value(o),
+            Object::HttpRouteGroup(o) => serde_json::to_value(o),
+            Object::TcpRoute(o) => serde_json::to_value(o),
+            Object::TrafficTarget(o) => serde_json::to_value(o),
         };
         let mut value = typed.expect("Kubernetes types have string keys only, so they are JSON");
         let kind = self.kind();
@@ -135,10 +161,13 @@ impl Object {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 7] = [
+    pub const ALL: [Kind; 10] = [
         Kind::Namespace,
         Kind::MeshConfig,
         Kind::ServiceAccount,
+        Kind::HttpRouteGroup,
+        Kind::TcpRoute,
+        Kind::TrafficTarget,
         Kind::Service,
         Kind::EndpointSlice,
         Kind::Deployment,
@@ -155,6 +184,9 @@ impl Kind {
             Kind::Pod => "Pod",
             Kind::Deployment => "Deployment",
             Kind::MeshConfig => "MeshConfig",
+            Kind::HttpRouteGroup => "HTTPRouteGroup",
+            Kind::TcpRoute => "TCPRoute",
+            Kind::TrafficTarget => "TrafficTarget",
         }
     }
 
@@ -165,6 +197,8 @@ impl Kind {
             Kind::EndpointSlice => "discovery.k8s.io/v1",
             Kind::Deployment => "apps/v1",
             Kind::MeshConfig => "config.openservicemesh.io/v1alpha2",
+            Kind::HttpRouteGroup | Kind::TcpRoute => "specs.smi-spec.io/v1alpha4",
+            Kind::TrafficTarget => "access.smi-spec.io/v1alpha3",
         }
     }
 
@@ -177,7 +211,25 @@ impl Kind {
             | Kind::EndpointSlice
             | Kind::Pod
             | Kind::Deployment
-            | Kind::MeshConfig => true,
+            | Kind::MeshConfig
+            | Kind::HttpRouteGroup
+            | Kind::TcpRoute
+            | Kind::TrafficTarget => true,
+        }
+    }
+
+    /// Whether objects of this kind let somebody in. A text that cannot be understood as one withdraws the object that
+    /// it held before, and a field that is not known may narrow what is granted, so it is not ignored.
+    pub fn grants_access(self) -> bool {
+        match self {
+            Kind::HttpRouteGroup | Kind::TcpRoute | Kind::TrafficTarget => true,
+            Kind::Namespace
+            | Kind::MeshConfig
+            | Kind::ServiceAccount
+            | Kind::Service
+            | Kind::EndpointSlice
+            | Kind::Deployment
+            | Kind::Pod => false,
         }
     }
 }

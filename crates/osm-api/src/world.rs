@@ -6,7 +6,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::{Kind, NamespacedName, Object, ObjectKey, Origin, k8s, mesh_config::MeshConfig};
+use crate::{
+    HttpRouteGroup, Kind, MeshConfig, NamespacedName, Object, ObjectKey, Origin, TcpRoute, TrafficTarget, k8s,
+};
 
 /// One thing that happened to one object.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,6 +45,12 @@ pub struct World {
     pub deployments: BTreeMap<NamespacedName, Arc<k8s::Deployment>>,
     /// Mesh settings; only one of them counts.
     pub mesh_configs: BTreeMap<NamespacedName, Arc<MeshConfig>>,
+    /// Sets of HTTP requests.
+    pub http_route_groups: BTreeMap<NamespacedName, Arc<HttpRouteGroup>>,
+    /// Sets of TCP ports.
+    pub tcp_routes: BTreeMap<NamespacedName, Arc<TcpRoute>>,
+    /// Grants.
+    pub traffic_targets: BTreeMap<NamespacedName, Arc<TrafficTarget>>,
     origins: BTreeMap<ObjectKey, Origin>,
 }
 
@@ -80,6 +88,9 @@ impl World {
             Kind::Pod => self.pods.get(&name).map(|o| Object::Pod((**o).clone())),
             Kind::Deployment => self.deployments.get(&name).map(|o| Object::Deployment((**o).clone())),
             Kind::MeshConfig => self.mesh_configs.get(&name).map(|o| Object::MeshConfig((**o).clone())),
+            Kind::HttpRouteGroup => self.http_route_groups.get(&name).map(|o| Object::HttpRouteGroup((**o).clone())),
+            Kind::TcpRoute => self.tcp_routes.get(&name).map(|o| Object::TcpRoute((**o).clone())),
+            Kind::TrafficTarget => self.traffic_targets.get(&name).map(|o| Object::TrafficTarget((**o).clone())),
         }
     }
 
@@ -91,6 +102,9 @@ impl World {
         let mut keys: Vec<ObjectKey> = self.namespaces.keys().map(|n| ObjectKey::new(Kind::Namespace, "", n)).collect();
         keys.extend(of(Kind::MeshConfig, &self.mesh_configs));
         keys.extend(of(Kind::ServiceAccount, &self.service_accounts));
+        keys.extend(of(Kind::HttpRouteGroup, &self.http_route_groups));
+        keys.extend(of(Kind::TcpRoute, &self.tcp_routes));
+        keys.extend(of(Kind::TrafficTarget, &self.traffic_targets));
         keys.extend(of(Kind::Service, &self.services));
         keys.extend(of(Kind::EndpointSlice, &self.endpoint_slices));
         keys.extend(of(Kind::Deployment, &self.deployments));
@@ -108,6 +122,9 @@ impl World {
             Object::Pod(o) => put(&mut self.pods, name, o),
             Object::Deployment(o) => put(&mut self.deployments, name, o),
             Object::MeshConfig(o) => put(&mut self.mesh_configs, name, o),
+            Object::HttpRouteGroup(o) => put(&mut self.http_route_groups, name, o),
+            Object::TcpRoute(o) => put(&mut self.tcp_routes, name, o),
+            Object::TrafficTarget(o) => put(&mut self.traffic_targets, name, o),
         }
     }
 
@@ -121,6 +138,9 @@ impl World {
             Kind::Pod => self.pods.remove(&name).is_some(),
             Kind::Deployment => self.deployments.remove(&name).is_some(),
             Kind::MeshConfig => self.mesh_configs.remove(&name).is_some(),
+            Kind::HttpRouteGroup => self.http_route_groups.remove(&name).is_some(),
+            Kind::TcpRoute => self.tcp_routes.remove(&name).is_some(),
+            Kind::TrafficTarget => self.traffic_targets.remove(&name).is_some(),
         };
         if found { Changed::Something } else { Changed::Nothing }
     }
@@ -145,7 +165,12 @@ fn strip(mut object: Object) -> Object {
         Object::Service(o) => o.status = None,
         Object::Pod(o) => o.status = None,
         Object::Deployment(o) => o.status = None,
-        Object::ServiceAccount(_) | Object::EndpointSlice(_) | Object::MeshConfig(_) => {}
+        Object::ServiceAccount(_)
+        | Object::EndpointSlice(_)
+        | Object::MeshConfig(_)
+        | Object::HttpRouteGroup(_)
+        | Object::TcpRoute(_)
+        | Object::TrafficTarget(_) => {}
     }
     object
 }

@@ -3,7 +3,7 @@
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::{Kind, Object, Origin, Problem, Reason, is_dns_label, is_dns_subdomain};
+use crate::{Kind, Object, ObjectKey, Origin, Problem, Reason, is_dns_label, is_dns_subdomain};
 
 /// A text may hold this many documents; a cluster of 10,000 objects in one file is still read.
 const DOCUMENT_LIMIT: usize = 100_000;
@@ -13,6 +13,8 @@ const DOCUMENT_LIMIT: usize = 100_000;
 pub(crate) struct Parsed {
     pub(crate) objects: Vec<(Object, Origin)>,
     pub(crate) problems: Vec<Problem>,
+    /// Objects that are written down, but not so that they can be understood.
+    pub(crate) refused: Vec<(ObjectKey, Origin)>,
     /// Some document held an object that could not be read, so that what is missing may not be gone.
     pub(crate) is_broken: bool,
 }
@@ -138,6 +140,9 @@ impl Parsed {
             Ok(object) => self.objects.push((object, origin.clone())),
             Err((field, message)) => {
                 self.refuse(origin, &subject, &field, &message, "correct the value; the object is not used");
+                let namespace = if namespace.is_empty() { "default" } else { &namespace };
+                let key = ObjectKey::new(kind, if kind.is_namespaced() { namespace } else { "" }, &name);
+                self.refused.push((key, origin.clone()));
             }
         }
     }
@@ -152,7 +157,17 @@ impl Parsed {
             Kind::Pod => Object::Pod(deserialize(value, &mut unknown)?),
             Kind::Deployment => Object::Deployment(deserialize(value, &mut unknown)?),
             Kind::MeshConfig => Object::MeshConfig(deserialize(value, &mut unknown)?),
+            Kind::HttpRouteGroup => Object::HttpRouteGroup(deserialize(value, &mut unknown)?),
+            Kind::TcpRoute => Object::TcpRoute(deserialize(value, &mut unknown)?),
+            Kind::TrafficTarget => Object::TrafficTarget(deserialize(value, &mut unknown)?),
         };
+        // Outside of the spec nothing is granted.
+        let narrows = |field: &String| !field.starts_with("metadata.") && !field.starts_with("status");
+        if kind.grants_access()
+            && let Some(field) = unknown.iter().find(|field| narrows(field))
+        {
+            return Err((field.clone(), format!("{kind} has no such field, and it may narrow what is granted")));
+        }
         for field in unknown {
             self.problems.push(
                 Problem::new(subject, Reason::UnknownField, format!("{kind} has no such field; ignored"))
