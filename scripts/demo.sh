@@ -99,13 +99,16 @@ check "the server's Envoy received it, over TLS" received
 
 chapter "3. What the wire shows"
 say "a capture on the bridge while pods outside the mesh talk, and while pods inside do"
+bytes_captured() { [ "$(stat -c %s "$folder/$1.pcap")" -gt "$2" ]; }
 # capture NAMESPACE: the packets while its client asks its server.
 capture() {
   local tcpdump
-  local_osm exec --node -- tcpdump -i osm0 -U -Z root -w "$folder/$1.pcap" tcp >/dev/null 2>&1 &
+  local_osm exec --node -- tcpdump -i osm0 --immediate-mode -U -Z root -w "$folder/$1.pcap" tcp >/dev/null 2>&1 &
   tcpdump=$!
   wait_until "the capture has begun" test -s "$folder/$1.pcap"
-  for _ in 1 2 3 4 5; do in_client "$1" "http://server.$1/a-secret-order" >/dev/null; done
+  for _ in 1 2 3 4 5 6 7 8 9 10; do in_client "$1" "http://server.$1/a-secret-order" >/dev/null; done
+  # Ten requests and their answers are more than this, in plain text and encrypted.
+  wait_until "the packets are written" bytes_captured "$1" 10000
   local_osm exec --node -- pkill -INT -x tcpdump
   wait "$tcpdump"
 }
@@ -117,7 +120,7 @@ readable plain | show
 say "inside the mesh: $(stat -c %s "$folder/shop.pcap") bytes captured, readable words: $(readable shop | wc -l)"
 not() { ! "$@"; }
 check "the capture outside the mesh shows the words" grep -q -a 'hello from server' "$folder/plain.pcap"
-check "the capture inside the mesh holds packets" test "$(stat -c %s "$folder/shop.pcap")" -gt 5000
+check "the capture inside the mesh holds packets" bytes_captured shop 10000
 check "and none of the words" not grep -q -a -E 'secret-order|hello from|HTTP/1' "$folder/shop.pcap"
 
 chapter "4. The pod of OSM issue 2316"
