@@ -11,6 +11,7 @@ mod updates;
 use anyhow::Result;
 
 use crate::Choice;
+use crate::lab::{Lab, wait_for};
 
 /// One scenario.
 pub(crate) struct Scenario {
@@ -95,3 +96,12 @@ pub(crate) const ALL: &[Scenario] = &[
         run: machine::a_killed_runner_leaves_nothing,
     },
 ];
+
+/// A lab with the shop in it, whose client has been answered by its server.
+fn open_shop(choice: &Choice) -> Result<Lab> {
+    let lab = Lab::up(choice, &manifests::shop())?;
+    lab.wait_ready("shop/server")?;
+    lab.wait_ready("shop/client")?;
+    wait_for("the server answers", || lab.pod("shop/client").get("http://server.shop/"))?;
+    Ok(lab)
+}

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, bail, ensure};
 
 use super::manifests::{once_pod, shop};
+use super::open_shop;
 use crate::Choice;
 use crate::lab::{Lab, LoadCounts, PodStatus, wait_for};
 
@@ -60,11 +61,8 @@ pub(super) fn once_without_hold(choice: &Choice) -> Result<String> {
 }
 
 pub(super) fn envoy_killed_under_load(choice: &Choice) -> Result<String> {
-    let lab = Lab::up(choice, &shop())?;
-    lab.wait_ready("shop/server")?;
-    lab.wait_ready("shop/client")?;
+    let lab = open_shop(choice)?;
     let client = lab.pod("shop/client");
-    wait_for("the server answers", || client.get("http://server.shop/"))?;
     let load = client.load("http://server.shop/", 200, 8)?;
     let mut kills = 0;
     let before = client.stat("cluster.shop/server|80.upstream_rq_total")?;
@@ -88,11 +86,8 @@ pub(super) fn envoy_killed_under_load(choice: &Choice) -> Result<String> {
 }
 
 pub(super) fn controller_killed(choice: &Choice) -> Result<String> {
-    let lab = Lab::up(choice, &shop())?;
-    lab.wait_ready("shop/server")?;
-    lab.wait_ready("shop/client")?;
+    let lab = open_shop(choice)?;
     let client = lab.pod("shop/client");
-    wait_for("the server answers", || client.get("http://server.shop/"))?;
     lab.node(&["pkill", "-STOP", "-x", "osm-controller"])?.success()?;
     client.get("http://server.shop/").context("with the controller stopped")?;
     client.kill_envoy().context("Envoy is programmed again without the controller")?;

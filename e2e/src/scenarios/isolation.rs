@@ -2,9 +2,9 @@
 
 use anyhow::{Context, Result, ensure};
 
-use super::manifests::shop;
+use super::open_shop;
 use crate::Choice;
-use crate::lab::{Lab, wait_for};
+use crate::lab::Lab;
 
 /// What an application tries, each with what must not come of it. Run by `sh`, first as root, then as uid 1000.
 const TRIES: &[(&str, &str)] = &[
@@ -17,11 +17,8 @@ const TRIES: &[(&str, &str)] = &[
 ];
 
 pub(super) fn the_sidecar_is_out_of_reach(choice: &Choice) -> Result<String> {
-    let lab = Lab::up(choice, &shop())?;
-    lab.wait_ready("shop/server")?;
-    lab.wait_ready("shop/client")?;
+    let lab = open_shop(choice)?;
     let client = lab.pod("shop/client");
-    wait_for("the server answers", || client.get("http://server.shop/"))?;
     let before = client.startup()?;
 
     for user in [&[][..], &["setpriv", "--reuid=1000", "--regid=1000", "--clear-groups", "--"][..]] {

@@ -40,6 +40,15 @@ spec:
 
 /// One pod that runs `osm-demo` with these arguments under the service account of its own name, labelled `app: APP`.
 pub(crate) fn demo_pod(namespace: &str, name: &str, app: &str, arguments: &str) -> String {
+    pod(namespace, name, app, &format!("args: [{arguments}]"))
+}
+
+/// A pod that stays and does nothing, to run commands in.
+pub(crate) fn idle_pod(namespace: &str, name: &str) -> String {
+    pod(namespace, name, name, "command: [sleep, infinity]")
+}
+
+fn pod(namespace: &str, name: &str, app: &str, what_runs: &str) -> String {
     format!(
         "---
 apiVersion: v1
@@ -53,24 +62,7 @@ spec:
   containers:
     - name: main
       image: osm-demo
-      args: [{arguments}]
-"
-    )
-}
-
-/// A pod that stays and does nothing, to run commands in.
-pub(crate) fn idle_pod(namespace: &str, name: &str) -> String {
-    format!(
-        "---
-apiVersion: v1
-kind: Pod
-metadata: {{name: {name}, namespace: {namespace}, labels: {{app: {name}}}}}
-spec:
-  serviceAccountName: {name}
-  containers:
-    - name: main
-      image: osm-demo
-      command: [sleep, infinity]
+      {what_runs}
 "
     )
 }

@@ -2,16 +2,14 @@
 
 use anyhow::{Context, Result, ensure};
 
-use super::manifests::{demo_pod, mesh_namespace, service, service_account, shop};
+use super::manifests::{demo_pod, mesh_namespace, service, service_account};
+use super::open_shop;
 use crate::Choice;
-use crate::lab::{Lab, binary, wait_for};
+use crate::lab::{binary, wait_for};
 
 pub(super) fn a_cluster_update_takes_effect(choice: &Choice) -> Result<String> {
-    let lab = Lab::up(choice, &shop())?;
-    lab.wait_ready("shop/server")?;
-    lab.wait_ready("shop/client")?;
+    let lab = open_shop(choice)?;
     let client = lab.pod("shop/client");
-    wait_for("the server answers", || client.get("http://server.shop/"))?;
     let updates_before = client.stat("cluster_manager.cluster_updated")?;
 
     // A second pod behind the service, under another service account: the cluster must accept another identity.
@@ -39,11 +37,8 @@ pub(super) fn a_cluster_update_takes_effect(choice: &Choice) -> Result<String> {
 }
 
 pub(super) fn an_unrelated_change_touches_nothing(choice: &Choice) -> Result<String> {
-    let lab = Lab::up(choice, &shop())?;
-    lab.wait_ready("shop/server")?;
-    lab.wait_ready("shop/client")?;
+    let lab = open_shop(choice)?;
     let client = lab.pod("shop/client");
-    wait_for("the server answers", || client.get("http://server.shop/"))?;
     let demo = binary("osm-demo")?;
     let keep =
         client.exec_in_background(&[&demo.to_string_lossy(), "keep", "http://server.shop/", "--seconds", "6"])?;
