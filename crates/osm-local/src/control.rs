@@ -87,8 +87,10 @@ pub enum Response {
 pub struct Changes {
     /// What happened to each object, in the order of the files: `Pod shop/client`, `created`.
     pub objects: Vec<(String, Outcome)>,
-    /// What is wrong with them.
+    /// Why some of them are not what was asked for, and which fields are not carried out.
     pub problems: Vec<Problem>,
+    /// What may not work as expected, though all is as asked for.
+    pub warnings: Vec<Problem>,
 }
 
 /// What happened to an object.

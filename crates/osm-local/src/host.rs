@@ -89,9 +89,12 @@ impl Local {
     pub async fn up(&self, images: Images) -> anyhow::Result<Up> {
         need_root()?;
         loop {
-            if self.state.live_process().is_some() {
-                self.until_it_answers(None).await?;
-                return Ok(Up::AlreadyUp);
+            if let Some(process) = self.state.live_process() {
+                if self.answers(&process).await? {
+                    return Ok(Up::AlreadyUp);
+                }
+                // It has ended meanwhile.
+                continue;
             }
             self.state.remove().context("removing what an earlier runner left")?;
             if self.state.create(&RunnerProcess::of_this_process()?).context("making the runner's folder")? {
@@ -99,7 +102,7 @@ impl Local {
             }
         }
         let started = match self.start(images) {
-            Ok(child) => self.until_it_answers(Some(child)).await,
+            Ok(child) => self.until_it_answers(child).await,
             Err(error) => Err(error),
         };
         if let Err(error) = started {
@@ -259,17 +262,29 @@ impl Local {
         thread.join().map_err(|_| anyhow!("the thread that starts the runner panicked"))?
     }
 
-    async fn until_it_answers(&self, mut child: Option<Child>) -> anyhow::Result<()> {
+    /// Whether a runner of an earlier `up` answers; not if it ends. One that was killed ends only when the kernel has
+    /// ended all its processes, and looks alive until then.
+    async fn answers(&self, process: &RunnerProcess) -> anyhow::Result<bool> {
+        let deadline = clock::monotonic() + UP_LIMIT;
+        while process.is_running() {
+            if self.status().await.is_ok() {
+                return Ok(true);
+            }
+            if clock::monotonic() >= deadline {
+                let name = self.state.name();
+                let message = format!("runner {name} is up, but has not answered for {UP_LIMIT:?}");
+                return Err(Failure { message, hint: format!("take it down: osm local down --name {name}") }.into());
+            }
+            sleep(INTERVAL).await;
+        }
+        Ok(false)
+    }
+
+    async fn until_it_answers(&self, mut runner: Child) -> anyhow::Result<()> {
         let deadline = clock::monotonic() + UP_LIMIT;
         let socket = self.state.control_socket();
-        loop {
-            let answered = ask(&socket, &Request::Status { ask_sidecars: false }).await;
-            if answered.is_ok() {
-                return Ok(());
-            }
-            if let Some(child) = &mut child
-                && let Some(status) = child.try_wait().context("looking after the runner")?
-            {
+        while ask(&socket, &Request::Status { ask_sidecars: false }).await.is_err() {
+            if let Some(status) = runner.try_wait().context("looking after the runner")? {
                 return Err(anyhow!("the runner ended with {status}"));
             }
             if clock::monotonic() >= deadline {
@@ -277,6 +292,7 @@ impl Local {
             }
             sleep(INTERVAL).await;
         }
+        Ok(())
     }
 
     async fn end(&self, process: &RunnerProcess) -> anyhow::Result<()> {

@@ -4,9 +4,9 @@
 //! the router can turn a service's address into a pod's and the answer back, and so that one capture sees everything.
 
 use std::fs::{self, File};
-use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,10 +15,11 @@ use futures::TryStreamExt;
 use nix::sched::{CloneFlags, unshare};
 use osm_runtime::clock;
 use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkMessage, State};
-use rtnetlink::{Handle, LinkBridge, LinkUnspec, LinkVeth, RouteMessageBuilder, new_connection, packet_route};
+use rtnetlink::packet_route::route::RouteScope;
+use rtnetlink::{Handle, LinkBridge, LinkUnspec, LinkVeth, RouteMessageBuilder, new_connection};
 use tokio::sync::oneshot;
 
-use crate::addresses::{DNS, GATEWAY, pod_network};
+use crate::addresses::{DNS, GATEWAY, pod_network, service_network};
 
 /// The bridge that all pods are on; where a packet capture sees everything.
 pub const BRIDGE: &str = "osm0";
@@ -60,6 +61,13 @@ impl Router {
         for (address, length) in [(GATEWAY, pod_network().prefix_len()), (DNS, 32)] {
             netlink.address().add(bridge, IpAddr::V4(address), length).execute().await.context("adding an address")?;
         }
+        // Without a way to them, packets to services that have no endpoint would never meet the rule that refuses them.
+        let services = RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(service_network().network(), service_network().prefix_len())
+            .output_interface(bridge)
+            .scope(RouteScope::Link)
+            .build();
+        netlink.route().add(services).execute().await.context("adding the route to services")?;
         for (setting, value) in [
             ("ipv4/ip_forward", "1"),
             // Pods are on one bridge, but they do not know it: telling them would lead them past the router.
@@ -67,6 +75,10 @@ impl Router {
             (&format!("ipv4/conf/{BRIDGE}/send_redirects"), "0"),
         ] {
             sysctl(setting, value)?;
+        }
+        // Where the kernel has bridges call the rules of services, a pod's packet to itself never gets to the router.
+        for setting in ["bridge/bridge-nf-call-iptables", "bridge/bridge-nf-call-ip6tables"] {
+            sysctl_if_there(setting, "0")?;
         }
         let namespace = Arc::new(File::open("/proc/self/ns/net").context("opening the router's namespace")?.into());
         Ok(Router { netlink, bridge, namespace })
@@ -140,17 +152,14 @@ async fn connect_pod(netlink: &Handle, interface: &str, ip: Ipv4Addr, router: &O
     let pair = pair.set_info_data(InfoData::Veth(InfoVeth::Peer(peer))).build();
     link.add(pair).execute().await.context("adding eth0")?;
     // The mesh and the runner speak IPv4; without this, eth0 would spend a second on an address nobody uses.
-    match sysctl("ipv6/conf/eth0/disable_ipv6", "1") {
-        Err(error) if error.root_cause().downcast_ref::<io::Error>().is_some_and(is_absent) => {}
-        done => done?,
-    }
+    sysctl_if_there("ipv6/conf/eth0/disable_ipv6", "1")?;
     let eth0 = POD_INDEX;
     netlink.address().add(eth0, IpAddr::V4(ip), 32).execute().await.context("adding the pod's address")?;
     link.set(LinkUnspec::new_with_index(eth0).up().build()).execute().await.context("starting eth0")?;
     let gateway = RouteMessageBuilder::<Ipv4Addr>::new()
         .destination_prefix(GATEWAY, 32)
         .output_interface(eth0)
-        .scope(packet_route::route::RouteScope::Link)
+        .scope(RouteScope::Link)
         .build();
     netlink.route().add(gateway).execute().await.context("adding the route to the router")?;
     let default = RouteMessageBuilder::<Ipv4Addr>::new().gateway(GATEWAY).output_interface(eth0).build();
@@ -172,7 +181,7 @@ fn sysctl(setting: &str, value: &str) -> anyhow::Result<()> {
     fs::write(format!("/proc/sys/net/{setting}"), value).with_context(|| format!("setting net/{setting} to {value}"))
 }
 
-/// A kernel without IPv6 has no settings for it.
-fn is_absent(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::NotFound
+/// A kernel without the feature has no settings for it, and nothing to be set.
+fn sysctl_if_there(setting: &str, value: &str) -> anyhow::Result<()> {
+    if Path::new(&format!("/proc/sys/net/{setting}")).exists() { sysctl(setting, value) } else { Ok(()) }
 }

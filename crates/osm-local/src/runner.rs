@@ -10,6 +10,7 @@ use std::net::Ipv4Addr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use jiff::Timestamp;
@@ -41,6 +42,8 @@ use crate::supervise::{self, Controller};
 const REQUESTS_LIMIT: usize = 64;
 /// Pods whose state changed wait here; what is new of one pod is always its latest state, so that nothing is lost.
 const CHANGED_LIMIT: usize = 4096;
+/// Between two tries to put rules in place.
+const RULES_RETRY: Duration = Duration::from_secs(1);
 const LOG_FILTER: &str = "info";
 
 /// How a runner is asked to be.
@@ -72,7 +75,6 @@ async fn serve(state: StateDir, settings: Settings) -> anyhow::Result<()> {
     let (zone, zone_seen) = watch::channel(Arc::new(Zone::new()));
     tasks.spawn("names", info_span!("names"), names::serve(names_socket, zone_seen));
     let (rules, rules_seen) = watch::channel(String::new());
-    tasks.spawn("rules", info_span!("rules"), keep_rules(rules_seen));
     let (controller, controller_seen) = watch::channel(Controller::default());
     let (changed_sender, changed) = mpsc::channel(CHANGED_LIMIT);
     let token_key = Arc::new(new_token_key(&state)?);
@@ -92,7 +94,7 @@ async fn serve(state: StateDir, settings: Settings) -> anyhow::Result<()> {
         pod_addresses: PodAddresses::default(),
         interfaces: 0,
         slices: BTreeMap::new(),
-        backends_seen: Vec::new(),
+        backends_seen: None,
         publisher: Publisher::new(state.objects()),
         controller: controller_seen.clone(),
         zone,
@@ -103,6 +105,10 @@ async fn serve(state: StateDir, settings: Settings) -> anyhow::Result<()> {
     };
     runner.take_in_world();
     runner.reconcile()?;
+    // A machine that cannot do this is of no use: better said at once than found out by the first connection.
+    let first_rules = rules_seen.borrow().clone();
+    services::restore(&first_rules).await.context("putting the rules of services in place")?;
+    tasks.spawn("rules", info_span!("rules"), keep_rules(rules_seen));
     // Only now, so that the first thing the controller reads is complete.
     let supervising = supervise::supervise(settings.controller, state.clone(), controller);
     tasks.spawn_session("controller", info_span!("controller"), supervising);
@@ -133,7 +139,8 @@ pub(crate) struct Runner {
     /// How many pods there ever were; their interfaces are numbered.
     interfaces: u64,
     slices: BTreeMap<NamespacedName, k8s::EndpointSlice>,
-    backends_seen: Vec<(NamespacedName, bool, bool)>,
+    /// The pods as the endpoints were last made from them; none when they must be made anew.
+    backends_seen: Option<Vec<(NamespacedName, bool, bool)>>,
     publisher: Publisher,
     controller: watch::Receiver<Controller>,
     zone: watch::Sender<Arc<Zone>>,
@@ -172,7 +179,7 @@ impl Runner {
             tokio::select! {
                 // What pods say first: whoever asks for the status gets the latest.
                 biased;
-                () = stop.cancelled() => return self.tasks.wait(std::time::Duration::ZERO).await,
+                () = stop.cancelled() => return self.tasks.wait(Duration::ZERO).await,
                 Some(()) = changed.recv() => while changed.try_recv().is_ok() {},
                 Ok(()) = controller.changed() => {
                     let now = controller.borrow_and_update().root_ca_pem.clone();
@@ -187,7 +194,11 @@ impl Runner {
                     }
                 }
             }
-            self.reconcile()?;
+            if let Err(error) = self.reconcile() {
+                // Tried again in the next turn; meanwhile everything runs on as it is.
+                tracing::error!(error = format!("{error:#}"), "the next steps cannot be taken");
+                self.backends_seen = None;
+            }
         }
     }
 
@@ -201,7 +212,7 @@ impl Runner {
         (self.cluster_ips, self.address_problems) = self.service_addresses.assign(&placed);
         // What was refused may be admitted now.
         self.pods.retain(|_, entry| !matches!(entry.state, EntryState::Refused(_)));
-        self.backends_seen.clear();
+        self.backends_seen = None;
     }
 }
 
@@ -219,7 +230,10 @@ type Answer = oneshot::Sender<Response>;
 async fn keep_rules(mut rules: watch::Receiver<String>) -> anyhow::Result<()> {
     while rules.changed().await.is_ok() {
         let text = rules.borrow_and_update().clone();
-        services::restore(&text).await.context("putting the rules of services in place")?;
+        while let Err(error) = services::restore(&text).await {
+            tracing::error!(error = format!("{error:#}"), "the rules of services cannot be put in place");
+            tokio::time::sleep(RULES_RETRY).await;
+        }
     }
     Ok(())
 }

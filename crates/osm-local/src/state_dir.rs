@@ -74,7 +74,7 @@ impl StateDir {
         self.path.join("logs").join(&pod.namespace).join(&pod.name).join(format!("{container}.log"))
     }
 
-    /// What exists, for the controller.
+    /// What exists, for the controller; in memory that only the runner's own mount namespace shows.
     pub(crate) fn objects(&self) -> PathBuf {
         self.path.join("objects")
     }

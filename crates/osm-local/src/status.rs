@@ -27,6 +27,8 @@ pub struct Status {
     pub services: Vec<ServiceStatus>,
     /// What is wrong with objects, or not carried out.
     pub problems: Vec<Problem>,
+    /// What may not work as expected, though all is as asked for.
+    pub warnings: Vec<Problem>,
 }
 
 /// The control plane's process.

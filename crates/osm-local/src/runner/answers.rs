@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future::join_all;
-use osm_api::{Change, Changed, ManifestSet, NamespacedName, Problem, SIDECAR_CONTAINER};
+use osm_api::{Change, Changed, Kind, ManifestSet, NamespacedName, ObjectKey, Problem, SIDECAR_CONTAINER};
 use tracing::info_span;
 
 use super::{Answer, Entry, EntryState, Next, Runner};
@@ -74,39 +74,48 @@ impl Runner {
             return Response::Refused { message: format!("{error:#}"), hint };
         }
         let touched: BTreeSet<&str> = changes.objects.iter().map(|(subject, _)| subject.as_str()).collect();
-        let is_about = |problem: &Problem| {
-            let deployments = self.pods.iter().filter_map(|(pod, entry)| Some((pod, entry.deployment.as_ref()?)));
-            let mut owners = deployments.filter(|(pod, _)| problem.subject == format!("Pod {pod}"));
-            touched.contains(problem.subject.as_str())
-                || owners.any(|(_, deployment)| touched.contains(format!("Deployment {deployment}").as_str()))
-        };
-        let mut of_objects = self.problems();
-        of_objects.retain(is_about);
-        changes.problems.extend(of_objects);
+        let is_about = |problem: &Problem| touched.contains(problem.subject.as_str());
+        changes.problems.extend(self.problems().into_iter().filter(is_about));
+        changes.warnings.extend(self.warnings().into_iter().filter(is_about));
         Response::Changed(changes)
     }
 
     fn problems(&self) -> Vec<Problem> {
         let mut problems = self.desired.problems.clone();
-        problems.extend(self.address_problems.clone());
         problems.extend(policy(&self.world, "").1);
         for (name, entry) in &self.pods {
-            let of_pod = match &entry.state {
-                EntryState::Live { warnings, .. } => warnings,
-                EntryState::Refused(problems) => problems,
-                EntryState::Held => continue,
-            };
-            problems.extend(of_pod.iter().map(|problem| self.with_origin(problem, name, entry)));
+            if let EntryState::Refused(refused) = &entry.state {
+                problems.extend(refused.iter().map(|problem| self.as_written(problem, name, entry)));
+            }
         }
-        problems
+        without_repetition(problems)
     }
 
-    fn with_origin(&self, problem: &Problem, pod: &NamespacedName, entry: &Entry) -> Problem {
+    fn warnings(&self) -> Vec<Problem> {
+        let mut all = self.address_problems.clone();
+        for (name, entry) in &self.pods {
+            if let EntryState::Live { warnings, .. } = &entry.state {
+                all.extend(warnings.iter().map(|problem| self.as_written(problem, name, entry)));
+            }
+        }
+        without_repetition(all)
+    }
+
+    /// A problem of a pod, said of what was written down: the pod itself, or the Deployment whose template it is from.
+    fn as_written(&self, problem: &Problem, pod: &NamespacedName, entry: &Entry) -> Problem {
+        let mut problem = problem.clone();
         let key = match &entry.deployment {
-            Some(name) => osm_api::ObjectKey::new(osm_api::Kind::Deployment, &name.namespace, &name.name),
-            None => osm_api::ObjectKey::new(osm_api::Kind::Pod, &pod.namespace, &pod.name),
+            Some(name) => {
+                let key = ObjectKey::new(Kind::Deployment, &name.namespace, &name.name);
+                problem.subject = key.to_string();
+                if !problem.field.is_empty() {
+                    problem.field = format!("spec.template.{}", problem.field);
+                }
+                key
+            }
+            None => ObjectKey::new(Kind::Pod, &pod.namespace, &pod.name),
         };
-        problem.clone().with_origin(self.world.origin(&key).cloned())
+        problem.with_origin(self.world.origin(&key).cloned())
     }
 
     fn exec(&self, pod: &NamespacedName, container: Option<String>, command: Vec<String>) -> Response {
@@ -208,6 +217,7 @@ impl Runner {
             services: services.collect(),
             pods,
             problems: self.problems(),
+            warnings: self.warnings(),
         }
     }
 }
@@ -221,6 +231,12 @@ fn read(files: &[ManifestText]) -> (Changes, Vec<Change>) {
         found.extend(update.changes.into_iter().filter(|change| matches!(change, Change::Apply(..))));
     }
     (changes, found)
+}
+
+/// The pods of one Deployment have the same problem.
+fn without_repetition(problems: Vec<Problem>) -> Vec<Problem> {
+    let mut seen = BTreeSet::new();
+    problems.into_iter().filter(|problem| seen.insert(problem.clone())).collect()
 }
 
 fn pod_status(name: &NamespacedName, entry: &Entry) -> PodStatus {

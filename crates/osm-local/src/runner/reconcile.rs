@@ -146,7 +146,7 @@ impl Runner {
         self.publisher.publish(Layer::Pods, pods)?;
         let seen: Vec<(NamespacedName, bool, bool)> =
             backends.iter().map(|(name, b)| ((*name).clone(), b.is_ready, b.is_terminating)).collect();
-        if seen == self.backends_seen && !self.backends_seen.is_empty() {
+        if self.backends_seen.as_ref() == Some(&seen) {
             return Ok(());
         }
         let backends: Vec<Backend<'_>> = backends.into_iter().map(|(_, backend)| backend).collect();
@@ -169,7 +169,7 @@ impl Runner {
             is_new
         });
         self.slices = found;
-        self.backends_seen = seen;
+        self.backends_seen = Some(seen);
         Ok(())
     }
 }
