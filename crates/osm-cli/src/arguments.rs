@@ -37,6 +37,8 @@ pub(crate) enum Local {
     Down(Name),
     /// Show pods, services and problems
     Status(Status),
+    /// Show how a pod started, and what it waits for while it is held
+    Startup(Startup),
     /// Print what a container wrote
     Logs(Logs),
     /// Run a command in a container, or beside the runner
@@ -77,6 +79,20 @@ pub(crate) struct Up {
 pub(crate) struct Status {
     #[command(flatten)]
     pub(crate) runner: Name,
+    /// How to print it
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub(crate) output: Output,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Startup {
+    #[command(flatten)]
+    pub(crate) runner: Name,
+    /// The pod: NAME or NAMESPACE/NAME
+    pub(crate) pod: String,
+    /// The pod's namespace
+    #[arg(short, long, value_name = "NAMESPACE", default_value = "default")]
+    pub(crate) namespace: String,
     /// How to print it
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub(crate) output: Output,

@@ -4,6 +4,7 @@ mod arguments;
 mod local;
 mod manifests;
 mod render;
+mod startup;
 
 use std::process::ExitCode;
 

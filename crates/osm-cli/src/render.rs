@@ -11,6 +11,7 @@ use osm_runtime::Version;
 use serde::Serialize;
 
 use crate::arguments::Output;
+use crate::startup::Startup;
 
 const RED: Style = AnsiColor::Red.on_default().bold();
 const YELLOW: Style = AnsiColor::Yellow.on_default().bold();
@@ -46,14 +47,17 @@ pub(crate) fn changes(changes: &Changes) {
         text.push_str(&format!("{object} {word}\n"));
     }
     print(&text);
-    problems(&changes.problems);
+    problems(&changes.problems, &changes.warnings);
 }
 
-/// Problems on standard error, one a line.
-pub(crate) fn problems(problems: &[Problem]) {
+/// Problems and warnings on standard error, one a line.
+fn problems(problems: &[Problem], warnings: &[Problem]) {
     for problem in problems {
-        let label = if is_error(problem) { format!("{RED}error{RED:#}") } else { format!("{YELLOW}warning{YELLOW:#}") };
-        talk(&format!("{label}: {problem}\n"));
+        let (style, word) = if is_error(problem) { (RED, "error") } else { (YELLOW, "warning") };
+        talk(&format!("{style}{word}{style:#}: {problem}\n"));
+    }
+    for warning in warnings {
+        talk(&format!("{YELLOW}warning{YELLOW:#}: {warning}\n"));
     }
 }
 
@@ -75,10 +79,21 @@ pub(crate) fn status(status: &Status, output: Output) -> anyhow::Result<()> {
     match output {
         Output::Table => {
             print(&tables(status));
-            problems(&status.problems);
+            problems(&status.problems, &status.warnings);
             Ok(())
         }
         Output::Json | Output::Yaml => serialized(status, output),
+    }
+}
+
+/// How a pod started, in the form asked for.
+pub(crate) fn startup(startup: &Startup, output: Output) -> anyhow::Result<()> {
+    match output {
+        Output::Table => {
+            print(&startup.waterfall());
+            Ok(())
+        }
+        Output::Json | Output::Yaml => serialized(startup, output),
     }
 }
 
