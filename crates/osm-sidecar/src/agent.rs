@@ -20,6 +20,8 @@ use crate::envoy::Supervisor;
 use crate::envoy_admin::EnvoyAdmin;
 use crate::gate::{self, Obstacle};
 use crate::identity::{self, Current, known_roots};
+use crate::last_good::saver::Saver;
+use crate::last_good::{self, Content, Found, Usable};
 use crate::observer::{self, Event, Status};
 use crate::pages::{self, Listeners};
 use crate::prober;
@@ -42,21 +44,24 @@ struct Wires {
     session: Wire<SessionStatus>,
     answers: Wire<SessionStatus>,
     envoy: Wire<gate::Envoy>,
+    good: Wire<Option<Arc<Content>>>,
     status: Wire<Arc<Status>>,
     events: (mpsc::Sender<Event>, mpsc::Receiver<Event>),
     hung: (mpsc::Sender<u64>, mpsc::Receiver<u64>),
 }
 
 impl Wires {
-    fn new() -> Wires {
+    fn new(found: &Found) -> Wires {
+        let earlier = found.content();
         Wires {
-            copy: watch::channel(None),
+            copy: watch::channel(earlier.map(|earlier| earlier.copy.clone())),
             connection: watch::channel(ConnectionState::Connecting { since: clock::now() }),
-            workload: watch::channel(None),
+            workload: watch::channel(earlier.map(|earlier| earlier.workload.clone())),
             for_envoy: watch::channel(None),
             session: watch::channel(SessionStatus::default()),
             answers: watch::channel(SessionStatus::default()),
             envoy: watch::channel(gate::Envoy::Absent),
+            good: watch::channel(None),
             status: watch::channel(Arc::default()),
             events: mpsc::channel(observer::QUEUE),
             hung: mpsc::channel(1),
@@ -74,20 +79,24 @@ pub async fn run(
     let state_dir = StateDir::prepare(&config.state_dir)?;
     let socket = state_dir.listen(&state_dir.xds_socket())?;
     write_bootstrap(&config, &state_dir)?;
-    let Config { pod, controller, envoy, .. } = config;
+    let found = find_last_good(&config, &state_dir)?;
     let admin = EnvoyAdmin::new(state_dir.admin_socket());
-    let (tasks, wires) = (Tasks::new(), Wires::new());
+    let (tasks, wires) = (Tasks::new(), Wires::new(&found));
     let stop = tasks.stop();
     let events = wires.events.0;
 
     let observed = observer::run(wires.events.1, wires.status.0, stop.clone());
     tasks.spawn("observer", info_span!("observer"), observed);
+    if let Some(saver) = saver(&config, &state_dir, &found, wires.good.1) {
+        tasks.spawn("saver", info_span!("saver"), saver.run(stop.clone()));
+    }
+    let Config { pod, controller, envoy, .. } = config;
     let certified = identity::run(controller.clone(), wires.workload.0, events.clone(), stop.clone());
     tasks.spawn("identity", info_span!("identity"), certified);
     let upstream = Client {
         node: osm_ads::Node { id: pod.id(), cluster: String::new(), user_agent: "osm-sidecar".to_owned() },
         connect: connect(controller, wires.workload.1.clone()),
-        replica: Replica::new(),
+        replica: found.content().map_or_else(Replica::new, |earlier| Replica::from_earlier(earlier.copy.clone())),
         resources: wires.copy.0,
         proxy: wires.answers.1,
         state: wires.connection.0,
@@ -104,33 +113,67 @@ pub async fn run(
         session: wires.session.1,
         envoy: wires.envoy.1.clone(),
     };
-    let outputs = Outputs { resources: wires.for_envoy.0, answers: wires.answers.0, events: events.clone() };
-    tasks.spawn("relay", info_span!("relay"), relay::run(inputs, outputs, stop.clone()));
+    let outputs =
+        Outputs { resources: wires.for_envoy.0, answers: wires.answers.0, good: wires.good.0, events: events.clone() };
+    tasks.spawn("relay", info_span!("relay"), relay::run(inputs, outputs, found, stop.clone()));
     let host = ForEnvoy::new(pod.id(), wires.for_envoy.1, wires.session.0);
     tasks.spawn("downstream", info_span!("downstream"), downstream::serve(socket, host, stop.clone()));
     let served = pages::serve(listeners, wires.status.1.clone(), admin.clone(), stop.clone());
     tasks.spawn("pages", info_span!("pages"), served);
-    let envoy_state = wires.envoy.1;
     let (status, hung) = (wires.status.1, wires.hung.0);
+    let envoy_state = wires.envoy.1;
     let probed = prober::run(admin.clone(), envoy.hung_after, envoy_state, status, events.clone(), hung, stop.clone());
     tasks.spawn("prober", info_span!("prober"), probed);
     if std::process::id() == 1 {
         tasks.spawn("reaper", info_span!("reaper"), children.clone().reap(stop.clone()));
     }
-    let supervisor = Supervisor {
-        config: envoy,
-        bootstrap: state_dir.bootstrap(),
-        admin,
-        children,
-        events,
-        state: wires.envoy.0,
-        hung: wires.hung.1,
-    };
+    let bootstrap = state_dir.bootstrap();
+    let (state, hung) = (wires.envoy.0, wires.hung.1);
+    let supervisor = Supervisor { config: envoy, bootstrap, admin, children, events, state, hung };
     // Envoy ends first: until then its configuration and its pages are served.
     let supervised = supervisor.run(asked, stop.clone()).await.context("running Envoy");
     stop.cancel();
     let ended = tasks.wait(END_LIMIT).await;
     supervised.and(ended)
+}
+
+/// What an earlier life of the agent left, with a word to the log. What is not to be used ever is removed.
+fn find_last_good(config: &Config, state_dir: &StateDir) -> anyhow::Result<Found> {
+    let Config { pod, controller, last_good_age, .. } = config;
+    let Some(max_age) = *last_good_age else {
+        state_dir.remove(&state_dir.last_good())?;
+        return Ok(Found::Nothing);
+    };
+    let found = last_good::find(state_dir, pod, &controller.token_file, max_age, clock::now());
+    match &found {
+        Found::Nothing => {}
+        Found::Unusable(why) => tracing::warn!(why, "the last good state is not used"),
+        Found::Usable(Usable { content, confirmed, limit }) => tracing::info!(
+            %confirmed,
+            %limit,
+            certificate_not_after = %content.workload.not_after,
+            resources = content.copy.len(),
+            "goes on from the last good state until the controller answers"
+        ),
+    }
+    Ok(found)
+}
+
+/// Keeps the last good state, if one is to be kept.
+fn saver(
+    config: &Config,
+    state_dir: &StateDir,
+    found: &Found,
+    good: watch::Receiver<Option<Arc<Content>>>,
+) -> Option<Saver> {
+    Some(Saver {
+        state_dir: state_dir.clone(),
+        pod: config.pod.clone(),
+        token_file: config.controller.token_file.clone(),
+        max_age: config.last_good_age?,
+        good,
+        on_disk: found.content().cloned(),
+    })
 }
 
 fn write_bootstrap(config: &Config, state_dir: &StateDir) -> anyhow::Result<()> {

@@ -17,7 +17,7 @@ pub struct AgentArgs {
     /// Namespace of the pod
     #[arg(long, env = "POD_NAMESPACE")]
     pub pod_namespace: String,
-    /// UID of the pod, for the log
+    /// UID of the pod
     #[arg(long, env = "POD_UID", default_value = "")]
     pub pod_uid: String,
     /// Service account of the pod
@@ -56,6 +56,13 @@ pub struct AgentArgs {
     /// Envoy is killed and started again when its admin socket answers nothing for this many seconds; 0 means never
     #[arg(long, env = "OSM_HUNG_SECONDS", default_value_t = 10)]
     pub hung_seconds: u16,
+    /// How long, in seconds, connections may go on after the configuration that they came in under has changed
+    #[arg(long, env = "OSM_CONNECTION_DRAIN_SECONDS", default_value_t = 5)]
+    pub connection_drain_seconds: u16,
+    /// How old, in seconds, a configuration may be that a restarted sidecar goes on from while the controller is down;
+    /// 0 means that it waits for the controller
+    #[arg(long, env = "OSM_LAST_GOOD_SECONDS", default_value_t = 86_400)]
+    pub last_good_seconds: u32,
     /// Address of readiness and start-up timeline
     #[arg(long, env = "OSM_STATUS_LISTEN", default_value = "0.0.0.0:15904")]
     pub status_listen: SocketAddr,
@@ -82,6 +89,8 @@ pub struct Config {
     pub controller: Controller,
     /// Where sockets and the bootstrap are kept.
     pub state_dir: PathBuf,
+    /// How old a last good state may be; `None` means that none is kept or used.
+    pub last_good_age: Option<Duration>,
     /// How Envoy is run.
     pub envoy: EnvoyConfig,
 }
@@ -93,6 +102,8 @@ pub struct Pod {
     pub name: String,
     /// Its namespace.
     pub namespace: String,
+    /// Its uid: a pod of the same name that came later has another. Empty if it is not known.
+    pub uid: String,
     /// Its service account.
     pub service_account: String,
 }
@@ -121,6 +132,8 @@ pub struct EnvoyConfig {
     pub concurrency: u16,
     /// How long connections may take to end when the sidecar is asked to stop.
     pub drain_limit: Duration,
+    /// How long connections of a filter chain that was changed or removed may go on; whole seconds.
+    pub connection_drain: Duration,
     /// Silence of the admin socket after which Envoy is killed; `None` means never.
     pub hung_after: Option<Duration>,
 }
@@ -129,6 +142,14 @@ impl Pod {
     /// `<namespace>/<name>`: the proxy's id towards Envoy.
     pub fn id(&self) -> String {
         format!("{}/{}", self.namespace, self.name)
+    }
+}
+
+/// All that tells it from others.
+impl fmt::Display for Pod {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Pod { name, namespace, uid, service_account } = self;
+        write!(f, "{namespace}/{name} with uid {uid:?} and service account {service_account}")
     }
 }
 
@@ -153,7 +174,12 @@ impl TryFrom<AgentArgs> for Config {
         );
         ensure!(args.concurrency > 0, "OSM_CONCURRENCY is 0; Envoy needs at least one worker thread");
         Ok(Config {
-            pod: Pod { name: args.pod_name, namespace: args.pod_namespace, service_account: args.service_account },
+            pod: Pod {
+                name: args.pod_name,
+                namespace: args.pod_namespace,
+                uid: args.pod_uid,
+                service_account: args.service_account,
+            },
             controller: Controller {
                 address: args.controller,
                 name: args.controller_name,
@@ -161,11 +187,13 @@ impl TryFrom<AgentArgs> for Config {
                 token_file: args.token_file,
             },
             state_dir: args.state_dir,
+            last_good_age: (args.last_good_seconds > 0).then(|| Duration::from_secs(args.last_good_seconds.into())),
             envoy: EnvoyConfig {
                 program: args.envoy,
                 log_level: args.envoy_log_level,
                 concurrency: args.concurrency,
                 drain_limit: Duration::from_secs(args.drain_seconds.into()),
+                connection_drain: Duration::from_secs(args.connection_drain_seconds.into()),
                 hung_after: (args.hung_seconds > 0).then(|| Duration::from_secs(args.hung_seconds.into())),
             },
         })
@@ -223,5 +251,11 @@ mod tests {
     #[test]
     fn zero_seconds_of_silence_mean_that_envoy_is_never_called_hung() {
         assert_eq!(config(|a| a.hung_seconds = 0).unwrap().envoy.hung_after, None);
+    }
+
+    #[test]
+    fn a_last_good_state_may_be_a_day_old_and_with_zero_seconds_there_is_none() {
+        assert_eq!(config(|_| ()).unwrap().last_good_age, Some(Duration::from_secs(24 * 60 * 60)));
+        assert_eq!(config(|a| a.last_good_seconds = 0).unwrap().last_good_age, None);
     }
 }

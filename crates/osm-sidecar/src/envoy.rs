@@ -99,12 +99,16 @@ impl Supervisor {
     }
 
     fn start(&self) -> std::io::Result<OwnChild> {
-        let EnvoyConfig { program, log_level, concurrency, .. } = &self.config;
+        let EnvoyConfig { program, log_level, concurrency, connection_drain, .. } = &self.config;
         let mut command = Command::new(program);
         // Without hot restart: its socket is abstract, and any container of the pod could send it a datagram that
         // stops Envoy or takes its listeners.
         command.arg("--disable-hot-restart").arg("-c").arg(&self.bootstrap).args(["-l", log_level]);
-        command.args(["--concurrency", &concurrency.to_string()]).stdin(Stdio::null()).kill_on_drop(true);
+        command.args(["--concurrency", &concurrency.to_string()]);
+        // Connections of a changed filter chain go on for this long, by default 10 minutes: so long would a revoked
+        // grant still be used. A stop does not depend on it; it tells everybody at once, as there is little time.
+        command.args(["--drain-time-s", &connection_drain.as_secs().to_string(), "--drain-strategy", "immediate"]);
+        command.stdin(Stdio::null()).kill_on_drop(true);
         self.children.spawn(&mut command)
     }
 

@@ -12,7 +12,9 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::Serialize;
 
-pub use facts::{Acknowledged, Answer, Envoy, Facts, Identity, LISTENERS, Obstacle, Owner, Rejected, Upstream};
+pub use facts::{
+    Acknowledged, Answer, Configuration, Envoy, Facts, Identity, LISTENERS, Obstacle, Owner, Rejected, Term, Upstream,
+};
 
 /// One thing that must happen before the gate opens.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -80,8 +82,9 @@ impl Gate {
             })
             .collect();
         let is_open = missing.is_empty();
+        let has_ended = matches!(facts.upstream.configuration, Configuration::Ended(_));
         let programmed_run = match facts.envoy {
-            Envoy::Running { run, .. } if is_open || self.programmed_run == Some(run) => Some(run),
+            Envoy::Running { run, .. } if is_open || (self.programmed_run == Some(run) && !has_ended) => Some(run),
             Envoy::Running { .. } | Envoy::Absent | Envoy::Ended(_) => None,
         };
         Gate { missing, programmed_run, is_open }
@@ -102,8 +105,11 @@ impl fmt::Display for Gate {
 fn lacks(facts: &Facts, programmed_run: Option<u64>) -> Vec<(Cause, Obstacle)> {
     let mut lacks = Vec::new();
     lacks.extend(certificate(facts).map(|obstacle| (Cause::Certificate, obstacle)));
-    if !facts.upstream.is_complete {
-        lacks.push((Cause::Configuration, configuration(&facts.upstream)));
+    let is_complete = facts.upstream.configuration.is_complete();
+    lacks.extend(configuration(&facts.upstream).map(|obstacle| (Cause::Configuration, obstacle)));
+    if matches!(facts.upstream.configuration, Configuration::Ended(_)) {
+        // Envoy has been given nothing instead; what it says of that helps nobody.
+        return lacks;
     }
     let run = match &facts.envoy {
         Envoy::Running { run, .. } => *run,
@@ -121,7 +127,7 @@ fn lacks(facts: &Facts, programmed_run: Option<u64>) -> Vec<(Cause, Obstacle)> {
     }
     match &facts.session {
         None => lacks.push((Cause::Acknowledgement, envoy("Envoy has not asked for its configuration yet".to_owned()))),
-        Some(session) => lacks.extend(unacknowledged(session, facts.upstream.is_complete)),
+        Some(session) => lacks.extend(unacknowledged(session, is_complete)),
     }
     match facts.answer.as_ref().filter(|answer| answer.run == run) {
         None => lacks.push((Cause::Answer, envoy("Envoy does not answer on its admin socket yet".to_owned()))),
@@ -139,27 +145,37 @@ fn certificate(facts: &Facts) -> Option<Obstacle> {
         Identity::Refused(why) => {
             Some(Obstacle { owner: why.owner, what: format!("the workload certificate is not issued: {}", why.what) })
         }
-        Identity::Held(not_after) if *not_after <= facts.now => Some(Obstacle {
+        Identity::Held(not_after) | Identity::Restored(not_after) if *not_after <= facts.now => Some(Obstacle {
             owner: Owner::Controller,
             what: format!("the workload certificate expired at {not_after} and is not renewed"),
         }),
-        Identity::Held(_) => None,
+        Identity::Held(_) | Identity::Restored(_) => None,
     }
 }
 
-fn configuration(upstream: &Upstream) -> Obstacle {
-    match &upstream.obstacle {
-        Some(why) => Obstacle { owner: why.owner, what: format!("no configuration: {}", why.what) },
+fn configuration(upstream: &Upstream) -> Option<Obstacle> {
+    let Obstacle { owner, what } = match &upstream.obstacle {
+        Some(why) => why.clone(),
         None if upstream.is_connected => Obstacle {
             owner: Owner::Controller,
             what: "connected to the controller, which has not sent this pod's configuration yet; \
                    it may not know the pod yet"
                 .to_owned(),
         },
-        None => {
-            Obstacle { owner: Owner::Controller, what: "no configuration: connecting to the controller".to_owned() }
+        None => Obstacle { owner: Owner::Controller, what: "connecting to the controller".to_owned() },
+    };
+    let what = match &upstream.configuration {
+        Configuration::LastGood(_) | Configuration::Told => return None,
+        Configuration::Absent { last_good_unusable: None } => format!("no configuration: {what}"),
+        Configuration::Absent { last_good_unusable: Some(why) } => {
+            format!("no configuration: {what}; the last good state is not used: {why}")
         }
-    }
+        Configuration::Ended(Term { confirmed, until }) => format!(
+            "no configuration: {what}; the last good state, which the controller confirmed at {confirmed}, could be used \
+             until {until}"
+        ),
+    };
+    Some(Obstacle { owner, what })
 }
 
 fn unacknowledged(session: &Acknowledged, is_complete: bool) -> Vec<(Cause, Obstacle)> {

@@ -40,7 +40,8 @@ const RENEWAL: Backoff = Backoff { first: Duration::from_secs(1), limit: Duratio
 /// The clock is looked at again after this, because it may be set, and machines may be suspended.
 const CLOCK_INTERVAL: Duration = Duration::from_secs(30);
 
-/// What the workload shows and whom it trusts. The key is only here and in Envoy.
+/// What the workload shows and whom it trusts. The key is only here, in Envoy and in the last good state.
+#[derive(PartialEq, Eq)]
 pub struct Workload {
     /// The private key, PEM.
     pub key_pem: Zeroizing<String>,
@@ -76,7 +77,8 @@ struct Refusal {
     error: String,
 }
 
-/// Keeps a valid certificate in `current` until `stop`.
+/// Keeps a valid certificate in `current` until `stop`. One that is there from an earlier life is replaced as soon as the
+/// controller can be reached: roots may have changed meanwhile.
 pub async fn run(
     controller: Controller,
     current: watch::Sender<Current>,
@@ -86,6 +88,10 @@ pub async fn run(
     let mut rng = chance::generator();
     let mut complaint = Complaint::default();
     let mut failures = 0;
+    let restored = current.borrow().as_ref().map(|workload| workload.not_after);
+    if let Some(not_after) = restored {
+        let _ = events.send(Event::Identity(gate::Identity::Restored(not_after))).await;
+    }
     loop {
         let roots = known_roots(&controller, current.borrow().as_deref());
         let attempt = tokio::select! {
@@ -131,7 +137,8 @@ pub fn known_roots(controller: &Controller, workload: Option<&Workload>) -> Stri
     }
 }
 
-async fn until(time: Timestamp) {
+/// Returns when the clock shows `time`, though it may be set meanwhile.
+pub(crate) async fn until(time: Timestamp) {
     loop {
         let left = Duration::try_from(time.duration_since(clock::now())).unwrap_or(Duration::ZERO);
         if left.is_zero() {

@@ -24,6 +24,7 @@ mod scratch;
 pub mod secrets;
 pub mod state_dir;
 pub mod timeline;
+pub mod verdicts;
 
 pub use config::{AgentArgs, Config};
 pub use pages::Listeners;

@@ -66,11 +66,11 @@ fn run_agent(args: AgentArgs) -> anyhow::Result<()> {
     // Nothing that the agent or Envoy creates is for others.
     umask(Mode::S_IRWXG | Mode::S_IRWXO);
     let (status, admin, metrics) = (args.status_listen, args.admin_listen, args.metrics_listen);
-    let (trust_domain, pod_uid) = (args.trust_domain.clone(), args.pod_uid.clone());
+    let trust_domain = args.trust_domain.clone();
     let config = Config::try_from(args)?;
     tracing::info!(
         pod = config.pod.id(),
-        pod_uid,
+        pod_uid = config.pod.uid,
         trust_domain,
         controller = config.controller.address,
         "agent starts"

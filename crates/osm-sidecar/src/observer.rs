@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use osm_xds::ResourceType;
 
-use crate::gate::{self, Acknowledged, Answer, Facts, Gate, Rejected};
+use crate::gate::{self, Acknowledged, Answer, Configuration, Facts, Gate, Rejected};
 use crate::timeline::{Step, Timeline};
 
 /// Reports that may wait to be taken in. More only wait while the observer is starved of processor time.
@@ -47,6 +47,8 @@ pub struct Status {
     pub timeline: Timeline,
     /// What Envoy refused and does not run, even though the gate may be open.
     pub rejected: Vec<Rejected>,
+    /// The stream to the controller, and whose word Envoy is programmed with.
+    pub upstream: gate::Upstream,
 }
 
 /// The knowledge itself, without tasks.
@@ -92,9 +94,12 @@ impl Observer {
                 if upstream.is_connected {
                     self.note(Step::ControllerConnected);
                 }
-                if upstream.is_complete {
-                    self.note(Step::FirstResources);
+                match upstream.configuration {
+                    Configuration::LastGood(_) => self.note(Step::LastGoodRestored),
+                    Configuration::Told => self.note(Step::FirstResources),
+                    Configuration::Absent { .. } | Configuration::Ended(_) => {}
                 }
+                self.status.upstream = upstream.clone();
                 self.facts.upstream = upstream;
             }
             Event::Envoy(envoy) => {
@@ -128,7 +133,10 @@ impl Observer {
 
     /// Counts only once the first configuration is complete: an empty stream has nothing left to acknowledge either.
     fn note_acknowledged(&mut self) {
-        let Some(session) = self.facts.session.clone().filter(|_| self.facts.upstream.is_complete) else { return };
+        let Some(session) = self.facts.session.clone().filter(|_| self.facts.upstream.configuration.is_complete())
+        else {
+            return;
+        };
         let is_refused = |kind| session.rejected.iter().any(|rejected| rejected.kind == kind);
         for ty in ResourceType::ALL {
             if !session.pending.contains(&ty) && !session.unrequested.contains_key(&ty) && !is_refused(ty) {

@@ -9,16 +9,18 @@ use axum::extract::State;
 use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
-use osm_runtime::admin;
+use jiff::Timestamp;
+use osm_runtime::{admin, clock};
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::envoy_admin::EnvoyAdmin;
-use crate::gate::{Missing, Rejected};
+use crate::gate::{Configuration, Missing, Rejected, Term, Upstream};
+use crate::last_good::whole_seconds;
 use crate::observer::Status;
-use crate::timeline::Timeline;
+use crate::timeline::{Timeline, UnixMs};
 
 /// What of Envoy's admin interface every container of the pod may read. It holds no private key: Envoy leaves keys out
 /// of its dump.
@@ -54,6 +56,19 @@ struct Startup<'a> {
     is_programmed: bool,
     missing: &'a [Missing],
     rejected: &'a [Rejected],
+    last_good: Option<LastGoodStanding<'a>>,
+}
+
+/// How the last good state stands; absent once the controller has spoken, and when there was none.
+#[derive(Serialize)]
+#[serde(tag = "state", rename_all = "camelCase", rename_all_fields = "camelCase")]
+enum LastGoodStanding<'a> {
+    /// Envoy is programmed with it.
+    InUse { confirmed: UnixMs, until: UnixMs, age_seconds: i64, controller: String },
+    /// Its time is over.
+    Ended { confirmed: UnixMs, until: UnixMs },
+    /// It was there and must not be used.
+    Unusable { why: &'a str },
 }
 
 /// Serves all three until `stop`.
@@ -78,15 +93,54 @@ fn status_pages(status: watch::Receiver<Arc<Status>>) -> Router {
 async fn ready(State(status): State<watch::Receiver<Arc<Status>>>) -> Response {
     let status = status.borrow().clone();
     if status.gate.is_open() {
-        return (StatusCode::OK, "programmed\n").into_response();
+        return (StatusCode::OK, programmed(&status.upstream, clock::now())).into_response();
     }
     (StatusCode::SERVICE_UNAVAILABLE, Json(NotReady { missing: status.gate.missing() })).into_response()
 }
 
 async fn startup(State(status): State<watch::Receiver<Arc<Status>>>) -> Response {
     let status = status.borrow().clone();
-    let Status { gate, timeline, rejected } = &*status;
-    Json(Startup { timeline, is_programmed: gate.is_open(), missing: gate.missing(), rejected }).into_response()
+    let Status { gate, timeline, rejected, upstream } = &*status;
+    let last_good = last_good(upstream, clock::now());
+    Json(Startup { timeline, is_programmed: gate.is_open(), missing: gate.missing(), rejected, last_good })
+        .into_response()
+}
+
+/// Whose word the pod follows: the usual case in one word.
+fn programmed(upstream: &Upstream, now: Timestamp) -> String {
+    match &upstream.configuration {
+        Configuration::LastGood(Term { confirmed, until }) => format!(
+            "programmed from the last good state, {} old (the controller confirmed it at {confirmed}), which may be used \
+             until {until}; {}\n",
+            whole_seconds(now.duration_since(*confirmed)),
+            why_not_the_controller(upstream)
+        ),
+        Configuration::Told | Configuration::Absent { .. } | Configuration::Ended(_) => "programmed\n".to_owned(),
+    }
+}
+
+fn last_good(upstream: &Upstream, now: Timestamp) -> Option<LastGoodStanding<'_>> {
+    match &upstream.configuration {
+        Configuration::LastGood(Term { confirmed, until }) => Some(LastGoodStanding::InUse {
+            confirmed: UnixMs::from(*confirmed),
+            until: UnixMs::from(*until),
+            age_seconds: now.duration_since(*confirmed).as_secs(),
+            controller: why_not_the_controller(upstream),
+        }),
+        Configuration::Ended(Term { confirmed, until }) => {
+            Some(LastGoodStanding::Ended { confirmed: UnixMs::from(*confirmed), until: UnixMs::from(*until) })
+        }
+        Configuration::Absent { last_good_unusable: Some(why) } => Some(LastGoodStanding::Unusable { why }),
+        Configuration::Absent { last_good_unusable: None } | Configuration::Told => None,
+    }
+}
+
+fn why_not_the_controller(upstream: &Upstream) -> String {
+    match &upstream.obstacle {
+        Some(obstacle) => format!("the controller is not reached: {}", obstacle.what),
+        None if upstream.is_connected => "connected to the controller, which has not answered yet".to_owned(),
+        None => "the controller is not reached yet".to_owned(),
+    }
 }
 
 /// Hands `GET` of these paths to Envoy and refuses everything else.
@@ -158,7 +212,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_closed_gate_says_what_is_missing() {
-        let now = jiff::Timestamp::from_second(1_900_000_000).unwrap();
+        let now = Timestamp::from_second(1_900_000_000).unwrap();
         let status = crate::observer::Observer::new(now).status().clone();
         let (_keep, status) = watch::channel(Arc::new(status));
         let (code, text) = ask(status_pages(status.clone()), Method::GET, "/osm-sidecar/ready").await;

@@ -1,24 +1,26 @@
 //! Between the controller and Envoy: adds the pod's secrets to the copy, hands Envoy's answers back, and reports how
 //! both sides stand.
 
+mod stand_in;
+
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use osm_ads::client::{ConnectionState, Failure};
 use osm_runtime::clock;
-use osm_xds::{Rejection, ResourceType, Resources, SessionStatus, TypeStatus};
+use osm_xds::{ResourceType, Resources, SessionStatus};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::complaint::Complaint;
 use crate::controller;
-use crate::gate::{self, Acknowledged, Obstacle};
-use crate::identity::{Current, Workload};
-use crate::last_good::LastGood;
+use crate::gate::{self, Acknowledged, Configuration, Obstacle, Term};
+use crate::identity::{Current, until as clock_at};
+use crate::last_good::{Content, Found, Usable};
 use crate::observer::Event;
 use crate::secrets::with_secrets;
-
-/// After so many ends of Envoy without one settled session in between, its silence is taken for a rejection.
-const ENDS_WITHOUT_ANSWER_MAX: u32 = 3;
+use crate::verdicts::Verdicts;
+use stand_in::{Silence, accepted_unseen, taken_for_rejected};
 
 /// What comes in.
 #[derive(Debug)]
@@ -42,42 +44,68 @@ pub struct Outputs {
     pub resources: watch::Sender<Option<Arc<Resources>>>,
     /// For the controller: what Envoy answered.
     pub answers: watch::Sender<SessionStatus>,
+    /// To be kept: what Envoy has accepted while it is the controller's present word.
+    pub good: watch::Sender<Option<Arc<Content>>>,
     /// For the gate.
     pub events: mpsc::Sender<Event>,
 }
 
 /// What is remembered between two looks at the inputs.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Relay {
-    last_good: LastGood,
+    /// What the agent began with.
+    found: Found,
+    /// Whether the controller has told this process everything at least once.
+    is_told: bool,
+    verdicts: Verdicts,
     silence: Silence,
     last_run: u64,
     /// What Envoy was given last.
     given: Option<Arc<Resources>>,
 }
 
+/// One look at the inputs.
+struct Seen {
+    now: Timestamp,
+    connection: ConnectionState<Obstacle>,
+    copy: Option<Arc<Resources>>,
+    workload: Current,
+    status: SessionStatus,
+    envoy: gate::Envoy,
+}
+
+/// What follows from it, besides what Envoy is given.
+struct Followed {
+    configuration: Configuration,
+    answers: SessionStatus,
+    acknowledged: Option<Acknowledged>,
+    good: Option<Arc<Content>>,
+}
+
 /// Relays until `stop`.
-pub async fn run(mut inputs: Inputs, outputs: Outputs, stop: CancellationToken) -> anyhow::Result<()> {
-    let mut relay = Relay::default();
+pub async fn run(mut inputs: Inputs, outputs: Outputs, found: Found, stop: CancellationToken) -> anyhow::Result<()> {
+    let mut relay = Relay::new(found);
     let mut complaint = Complaint::default();
     let (mut upstream, mut session) = (None, None);
     loop {
-        let copy = inputs.copy.borrow_and_update().clone();
-        let status = inputs.session.borrow_and_update().clone();
-        let envoy = inputs.envoy.borrow_and_update().clone();
-        let workload = inputs.workload.borrow_and_update().clone();
-        let (answers, acknowledged) = relay.step(copy.as_deref(), workload.as_deref(), &status, &envoy);
+        let seen = Seen::of(&mut inputs);
+        let Followed { configuration, answers, acknowledged, good } = relay.step(&seen);
         if *outputs.resources.borrow() != relay.given {
             outputs.resources.send_replace(relay.given.clone());
         }
         outputs.answers.send_if_modified(|last| std::mem::replace(last, answers.clone()) != answers);
+        outputs.good.send_if_modified(|last| keep(last, good));
         report(&outputs.events, &mut session, Event::Acknowledged(acknowledged)).await;
 
-        let standing = standing(&inputs.connection.borrow_and_update(), copy.is_some());
+        let until = match &configuration {
+            Configuration::LastGood(term) => Some(term.until),
+            Configuration::Absent { .. } | Configuration::Ended(_) | Configuration::Told => None,
+        };
+        let standing = standing(&seen.connection, configuration);
         if let Some(obstacle) = &standing.obstacle
             && complaint.is_due(&obstacle.what, clock::monotonic())
         {
-            tracing::warn!(error = obstacle.what, has_copy = copy.is_some(), "no stream to the controller");
+            tracing::warn!(error = obstacle.what, has_copy = seen.copy.is_some(), "no stream to the controller");
         }
         report(&outputs.events, &mut upstream, Event::Upstream(standing)).await;
         // The senders live as long as the agent. All are cancel safe.
@@ -87,25 +115,49 @@ pub async fn run(mut inputs: Inputs, outputs: Outputs, stop: CancellationToken) 
             Ok(()) = inputs.workload.changed() => {}
             Ok(()) = inputs.session.changed() => {}
             Ok(()) = inputs.envoy.changed() => {}
+            () = reaches(until) => tracing::warn!("the last good state may not be used any longer"),
             () = stop.cancelled() => return Ok(()),
             else => return Ok(()),
         }
     }
 }
 
+impl Seen {
+    fn of(inputs: &mut Inputs) -> Seen {
+        // Before the copy: one that is current when looked at first is so for whatever copy is looked at then.
+        let connection = inputs.connection.borrow_and_update().clone();
+        Seen {
+            now: clock::now(),
+            connection,
+            copy: inputs.copy.borrow_and_update().clone(),
+            workload: inputs.workload.borrow_and_update().clone(),
+            status: inputs.session.borrow_and_update().clone(),
+            envoy: inputs.envoy.borrow_and_update().clone(),
+        }
+    }
+
+    fn is_current(&self) -> bool {
+        matches!(self.connection, ConnectionState::Connected { is_current: true, .. })
+    }
+}
+
 impl Relay {
-    /// What to give to Envoy goes into `given`; returns what the controller is answered and what the gate is told.
-    fn step(
-        &mut self,
-        copy: Option<&Resources>,
-        workload: Option<&Workload>,
-        status: &SessionStatus,
-        envoy: &gate::Envoy,
-    ) -> (SessionStatus, Option<Acknowledged>) {
+    fn new(found: Found) -> Relay {
+        let verdicts = match &found {
+            Found::Usable(Usable { content, .. }) => Verdicts::restored(&content.copy, &content.refusals),
+            Found::Nothing | Found::Unusable(_) => Verdicts::default(),
+        };
+        Relay { found, is_told: false, verdicts, silence: Silence::default(), last_run: 0, given: None }
+    }
+
+    /// What to give to Envoy goes into `given`.
+    fn step(&mut self, seen: &Seen) -> Followed {
+        let Seen { copy, workload, status, envoy, .. } = seen;
         let silence = self.silence.after(envoy, status);
+        let configuration = self.configuration(seen);
         // The status is about what was given before, if it is about anything that we know.
-        if let Some(given) = &self.given {
-            self.last_good.learn(status, given);
+        if let Some(given) = self.given.as_ref().filter(|_| configuration.is_complete()) {
+            self.verdicts.learn(status, given);
         }
         let next_run = match envoy {
             gate::Envoy::Running { run, .. } => *run,
@@ -117,17 +169,71 @@ impl Relay {
         }
         let (Some(copy), Some(workload)) = (copy, workload) else {
             // Both stay once they are there.
-            return (SessionStatus::default(), None);
+            return Followed { configuration, answers: SessionStatus::default(), acknowledged: None, good: None };
         };
+        if !configuration.is_complete() {
+            // Envoy is left with nothing: its listeners close, and connections wait in the kernel. The controller must
+            // not wait for answers meanwhile, or it would not come to send the rest.
+            self.given = Some(Arc::default());
+            return Followed { configuration, answers: accepted_unseen(copy), acknowledged: None, good: None };
+        }
         let wanted = with_secrets(copy, workload);
-        let given = self.given.insert(Arc::new(self.last_good.for_run(next_run, &wanted)));
+        let given = self.given.insert(Arc::new(self.verdicts.for_run(next_run, &wanted))).clone();
         let answers = match silence {
             Some(why) => taken_for_rejected(copy, &why),
-            None => self.last_good.answers(status, given, copy),
+            None => self.verdicts.answers(status, &given, copy),
         };
         let is_open = !status.types.is_empty();
-        let acknowledged = is_open.then(|| Acknowledged::of(status, given, self.last_good.replaced()));
-        (answers, acknowledged)
+        let acknowledged = is_open.then(|| Acknowledged::of(status, &given, self.verdicts.replaced()));
+        let is_good = seen.is_current() && acknowledged.as_ref().is_some_and(|session| self.is_accepted(session));
+        let good = is_good.then(|| {
+            let refusals = self.verdicts.refusals(copy);
+            Arc::new(Content { workload: workload.clone(), copy: copy.clone(), refusals })
+        });
+        Followed { configuration, answers, acknowledged, good }
+    }
+
+    fn configuration(&mut self, seen: &Seen) -> Configuration {
+        self.is_told |= seen.is_current() && seen.copy.is_some();
+        match &self.found {
+            _ if self.is_told => Configuration::Told,
+            Found::Usable(Usable { content, confirmed, limit }) => {
+                let workload = seen.workload.as_ref().unwrap_or(&content.workload);
+                let term = Term { confirmed: *confirmed, until: workload.not_after.min(*limit) };
+                if seen.now < term.until { Configuration::LastGood(term) } else { Configuration::Ended(term) }
+            }
+            // Without an earlier copy, there is one only when the controller has told all of it.
+            Found::Nothing | Found::Unusable(_) if seen.copy.is_some() => Configuration::Told,
+            Found::Nothing => Configuration::Absent { last_good_unusable: None },
+            Found::Unusable(why) => Configuration::Absent { last_good_unusable: Some(why.clone()) },
+        }
+    }
+
+    /// Whether Envoy has answered for all that it was given, and has the pod's listeners.
+    fn is_accepted(&self, session: &Acknowledged) -> bool {
+        let has_listeners = gate::LISTENERS.iter().all(|name| self.verdicts.has_accepted(ResourceType::Listener, name));
+        session.pending.is_empty() && session.unrequested.is_empty() && has_listeners
+    }
+}
+
+/// Replaces what is to be kept; whether that is something else.
+fn keep(last: &mut Option<Arc<Content>>, good: Option<Arc<Content>>) -> bool {
+    let is_same = match (&*last, &good) {
+        (Some(last), Some(good)) => last.is_same(good),
+        (None, None) => true,
+        (Some(_), None) | (None, Some(_)) => false,
+    };
+    if !is_same {
+        *last = good;
+    }
+    !is_same
+}
+
+/// Never, if there is no such time.
+async fn reaches(time: Option<Timestamp>) {
+    match time {
+        Some(time) => clock_at(time).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -138,81 +244,19 @@ async fn report(events: &mpsc::Sender<Event>, last: &mut Option<Event>, event: E
     }
 }
 
-fn standing(connection: &ConnectionState<Obstacle>, is_complete: bool) -> gate::Upstream {
+fn standing(connection: &ConnectionState<Obstacle>, configuration: Configuration) -> gate::Upstream {
     match connection {
-        ConnectionState::Connecting { .. } => gate::Upstream { is_complete, is_connected: false, obstacle: None },
-        ConnectionState::Connected { .. } => gate::Upstream { is_complete, is_connected: true, obstacle: None },
+        ConnectionState::Connecting { .. } => gate::Upstream { configuration, is_connected: false, obstacle: None },
+        ConnectionState::Connected { .. } => gate::Upstream { configuration, is_connected: true, obstacle: None },
         ConnectionState::Failed { failure, .. } => {
             let obstacle = match failure {
                 Failure::Connect(obstacle) => obstacle.clone(),
                 Failure::Stream(status) => controller::refused(status),
             };
-            gate::Upstream { is_complete, is_connected: false, obstacle: Some(obstacle) }
+            gate::Upstream { configuration, is_connected: false, obstacle: Some(obstacle) }
         }
     }
-}
-
-/// Counts how often Envoy ended before it had answered for its configuration.
-#[derive(Debug, Default)]
-struct Silence {
-    ends: u32,
-    last: Option<gate::Envoy>,
-}
-
-impl Silence {
-    /// Why Envoy's silence is to be taken for a rejection, if it is.
-    fn after(&mut self, envoy: &gate::Envoy, status: &SessionStatus) -> Option<String> {
-        if status.is_settled() {
-            self.ends = 0;
-        }
-        let is_new = self.last.as_ref() != Some(envoy);
-        if is_new {
-            self.last = Some(envoy.clone());
-        }
-        if let gate::Envoy::Ended(why) = envoy {
-            self.ends += u32::from(is_new);
-            let is_silent = self.ends >= ENDS_WITHOUT_ANSWER_MAX;
-            return is_silent.then(|| format!("Envoy {why}, {} times, before it had accepted this", self.ends));
-        }
-        None
-    }
-}
-
-/// The answer in place of an Envoy that dies of its configuration: without one, the controller would wait for it for
-/// ever and never send the configuration that is right.
-fn taken_for_rejected(copy: &Resources, why: &str) -> SessionStatus {
-    let of = |ty: ResourceType| TypeStatus {
-        subscribed: true,
-        version: copy.version_of(ty),
-        rejected: vec![Rejection { names: copy.of(ty).keys().cloned().collect(), message: why.to_owned() }],
-        ..TypeStatus::default()
-    };
-    SessionStatus { types: ResourceType::OF_CONTROLLER.into_iter().map(|ty| (ty, of(ty))).collect() }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use osm_xds::{Replica, Resource, Response};
-
-    #[test]
-    fn the_third_end_without_an_answer_frees_the_controller() {
-        let mut replica = Replica::new();
-        let bad = Arc::new(Resource::new("bad", b"x".as_slice()));
-        let (ty, nonce) = (ResourceType::Listener, "7".to_owned());
-        replica.on_response(Response { ty, nonce, resources: vec![bad], removed: vec![] });
-        let mut silence = Silence::default();
-        let ended = gate::Envoy::Ended("was killed by signal 11 (SIGSEGV)".into());
-        let mut why = None;
-        for run in 1..=3 {
-            assert_eq!(why, None);
-            assert_eq!(silence.after(&gate::Envoy::Running { run, pid: 1 }, &SessionStatus::default()), None);
-            why = silence.after(&ended, &SessionStatus::default());
-        }
-        let answers = replica.relay(&taken_for_rejected(&replica.resources(), &why.unwrap()));
-        assert_eq!(answers.len(), 1);
-        assert_eq!(answers[0].nonce.as_deref(), Some("7"));
-        let said = "Envoy was killed by signal 11 (SIGSEGV), 3 times, before it had accepted this";
-        assert_eq!(answers[0].error.as_deref(), Some(said));
-    }
-}
+mod tests;

@@ -1,16 +1,18 @@
-//! The directory that only the sidecar may enter: sockets, and Envoy's bootstrap.
+//! The directory that only the sidecar may enter: sockets, Envoy's bootstrap, the last good state.
 //!
 //! Whoever can open these sockets can stop Envoy or ask for the workload's key, so the agent does not start when it
 //! cannot keep others out.
 
 use std::fs::{self, DirBuilder, OpenOptions, Permissions};
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
+use nix::libc;
 use nix::unistd::geteuid;
 use tokio::net::UnixListener;
+use zeroize::Zeroizing;
 
 /// `sun_path` holds 108 bytes, the last of them zero.
 const SOCKET_PATH_LIMIT: usize = 107;
@@ -75,6 +77,42 @@ impl StateDir {
         self.path.join("bootstrap.json")
     }
 
+    /// What a new process of the agent goes on from.
+    pub fn last_good(&self) -> PathBuf {
+        self.path.join("last-good.state")
+    }
+
+    /// The content of a file that only we can have written; `None` if there is none.
+    pub fn read(&self, path: &Path, limit_bytes: usize) -> anyhow::Result<Option<Zeroizing<Vec<u8>>>> {
+        let read = || {
+            // A link is not followed, and a pipe does not make us wait.
+            let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+            let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
+                Ok(file) => file,
+                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+                Err(error) => return Err(error.into()),
+            };
+            let found = file.metadata()?;
+            ensure!(found.is_file(), "it is no file");
+            ensure!(found.uid() == geteuid().as_raw(), "it belongs to uid {}", found.uid());
+            ensure!(
+                found.mode() & 0o077 == 0,
+                "its mode is {:o}, so others may read or write it",
+                found.mode() & 0o7777
+            );
+            ensure!(found.len() <= limit_bytes as u64, "it has {} bytes, and {limit_bytes} is the limit", found.len());
+            let mut content = Zeroizing::new(Vec::with_capacity(limit_bytes.min(found.len() as usize + 1)));
+            file.take(limit_bytes as u64).read_to_end(&mut content)?;
+            Ok(Some(content))
+        };
+        read().with_context(|| format!("reading {}", path.display()))
+    }
+
+    /// Removes a file, if it is there.
+    pub fn remove(&self, path: &Path) -> anyhow::Result<()> {
+        remove_if_there(path).with_context(|| format!("removing {}", path.display()))
+    }
+
     /// Replaces a file by one of mode 0600, so that a reader sees the old or the new content and never a part.
     pub fn write(&self, path: &Path, content: &[u8]) -> anyhow::Result<()> {
         let fresh = path.with_extension("fresh");
@@ -84,7 +122,11 @@ impl StateDir {
             file.write_all(content)?;
             fs::rename(&fresh, path)
         };
-        written().with_context(|| format!("writing {}", path.display()))
+        let written = written().inspect_err(|_| {
+            // A part of a file would only take room. That the removal fails too changes nothing.
+            let _ = remove_if_there(&fresh);
+        });
+        written.with_context(|| format!("writing {}", path.display()))
     }
 
     /// Binds a Unix socket of mode 0600, in place of one that an earlier process left.
@@ -153,6 +195,31 @@ mod tests {
             assert_eq!(mode(&dir.xds_socket()), 0o600);
         }
         assert_eq!((mode(&dir.bootstrap()), fs::read_to_string(dir.bootstrap()).unwrap()), (0o600, "second".into()));
+    }
+
+    #[test]
+    fn only_a_file_of_ours_alone_is_read() {
+        let scratch = Scratch::new("read");
+        let dir = StateDir::prepare(scratch.path()).unwrap();
+        let file = dir.last_good();
+        let refusal = |words: &str| {
+            let error = format!("{:#}", dir.read(&file, 5).unwrap_err());
+            assert!(error.contains(words) && error.contains("last-good.state"), "{words}: {error}");
+        };
+        assert_eq!(dir.read(&file, 5).unwrap(), None);
+        dir.write(&file, b"12345").unwrap();
+        assert_eq!(dir.read(&file, 5).unwrap().unwrap().as_slice(), b"12345");
+        dir.write(&file, b"123456").unwrap();
+        refusal("it has 6 bytes, and 5 is the limit");
+        dir.write(&file, b"1").unwrap();
+        fs::set_permissions(&file, Permissions::from_mode(0o640)).unwrap();
+        refusal("its mode is 640, so others may read or write it");
+        dir.remove(&file).unwrap();
+        std::os::unix::fs::symlink("/etc/hostname", &file).unwrap();
+        refusal("(os error 40)");
+        dir.remove(&file).unwrap();
+        fs::create_dir(&file).unwrap();
+        refusal("it is no file");
     }
 
     #[test]

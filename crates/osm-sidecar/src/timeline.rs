@@ -26,6 +26,8 @@ impl From<Timestamp> for UnixMs {
 pub struct Timeline {
     /// The agent's process began its work.
     pub agent_started: Option<UnixMs>,
+    /// The last good state of an earlier life was taken up.
+    pub last_good_restored: Option<UnixMs>,
     /// The workload certificate was there.
     pub identity_issued: Option<UnixMs>,
     /// The stream to the controller was open.
@@ -63,6 +65,8 @@ pub struct Restart {
 pub enum Step {
     /// The agent began.
     AgentStarted,
+    /// The last good state is taken up.
+    LastGoodRestored,
     /// The certificate is there.
     IdentityIssued,
     /// The stream to the controller is open.
@@ -85,6 +89,7 @@ impl Timeline {
         let at = UnixMs::from(at);
         match step {
             Step::AgentStarted => first(&mut self.agent_started, at),
+            Step::LastGoodRestored => first(&mut self.last_good_restored, at),
             Step::IdentityIssued => first(&mut self.identity_issued, at),
             Step::ControllerConnected => first(&mut self.controller_connected, at),
             Step::FirstResources => first(&mut self.first_resources, at),
@@ -144,7 +149,8 @@ mod tests {
         assert_eq!(
             serde_json::to_value(&timeline).unwrap(),
             serde_json::json!({
-                "agentStarted": 1, "identityIssued": null, "controllerConnected": null, "firstResources": null,
+                "agentStarted": 1, "lastGoodRestored": null, "identityIssued": null, "controllerConnected": null,
+                "firstResources": null,
                 "envoyStarted": 2, "acknowledged": { "cluster": 3 }, "programmed": 4, "envoyRestartCount": 1,
                 "envoyRestarts": [{ "ended": 10, "reason": "was killed", "started": 11, "programmed": 13 }],
             })

@@ -3,19 +3,35 @@
 //! Pure.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use osm_xds::{Rejection, ResourceType, Resources, SessionStatus};
+use osm_xds::{Rejection, Resource, ResourceType, Resources, SessionStatus};
 
 use crate::gate::Rejected;
 
 /// The memory of Envoy's answers, over its runs.
 #[derive(Clone, Debug, Default)]
-pub struct LastGood {
+pub struct Verdicts {
     accepted: Resources,
     refused: BTreeMap<(ResourceType, String), Refused>,
     /// The part of `refused` that the present run gets in its last good version.
     replaced: BTreeMap<(ResourceType, String), Refused>,
     run: u64,
+}
+
+/// Something that Envoy refused, and what it runs in its place: all that has to be remembered besides the copy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The kind of resource.
+    pub ty: ResourceType,
+    /// The resource.
+    pub name: String,
+    /// The version that was refused.
+    pub version: String,
+    /// Envoy's own words.
+    pub message: String,
+    /// The last version that Envoy accepted, if it ever did.
+    pub good: Option<Arc<Resource>>,
 }
 
 /// A version that Envoy does not take.
@@ -25,7 +41,42 @@ struct Refused {
     message: String,
 }
 
-impl LastGood {
+impl Verdicts {
+    /// The memory of an earlier life, in which Envoy had answered for all of `copy`.
+    pub fn restored(copy: &Resources, refusals: &[Refusal]) -> Verdicts {
+        let mut verdicts = Verdicts { accepted: copy.clone(), ..Verdicts::default() };
+        for Refusal { ty, name, version, message, good } in refusals {
+            verdicts.accepted.remove(*ty, name);
+            if let Some(good) = good {
+                verdicts.accepted.insert(*ty, good.clone());
+            }
+            let refused = Refused { version: version.clone(), message: message.clone() };
+            verdicts.refused.insert((*ty, name.clone()), refused);
+        }
+        verdicts
+    }
+
+    /// What Envoy refused of the controller's `copy`.
+    pub fn refusals(&self, copy: &Resources) -> Vec<Refusal> {
+        let is_of_copy = |ty: ResourceType, name: &str, refused: &Refused| {
+            copy.get(ty, name).is_some_and(|r| r.version == refused.version)
+        };
+        let refusals = self.refused.iter().filter(|((ty, name), refused)| is_of_copy(*ty, name, refused));
+        let refusals = refusals.map(|((ty, name), refused)| Refusal {
+            ty: *ty,
+            name: name.clone(),
+            version: refused.version.clone(),
+            message: refused.message.clone(),
+            good: self.accepted.get(*ty, name).cloned(),
+        });
+        refusals.collect()
+    }
+
+    /// Whether Envoy has a version of this that it accepted.
+    pub fn has_accepted(&self, ty: ResourceType, name: &str) -> bool {
+        self.accepted.get(ty, name).is_some()
+    }
+
     /// What this run of Envoy is to be given of `wanted`. What has never been accepted is given as it is, so that the
     /// reason shows again.
     pub fn for_run(&mut self, run: u64, wanted: &Resources) -> Resources {
@@ -107,7 +158,7 @@ impl LastGood {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use osm_xds::{Resource, TypeStatus};
+    use osm_xds::TypeStatus;
 
     const TY: ResourceType = ResourceType::Listener;
 
@@ -124,9 +175,9 @@ mod tests {
     }
 
     /// A memory of a first run that accepted `in` and `out`, and then refused a second version of `in`.
-    fn after_a_rejection() -> (LastGood, Resources, Resources) {
+    fn after_a_rejection() -> (Verdicts, Resources, Resources) {
         let (good, bad) = (resources(&[("in", "1"), ("out", "1")]), resources(&[("in", "2"), ("out", "1")]));
-        let mut memory = LastGood::default();
+        let mut memory = Verdicts::default();
         assert_eq!(memory.for_run(1, &good), good);
         memory.learn(&answered(&good, &[]), &good);
         assert_eq!(memory.for_run(1, &bad), bad, "the run that is there is asked");
@@ -149,6 +200,18 @@ mod tests {
     }
 
     #[test]
+    fn the_memory_survives_its_process() {
+        let (memory, good, bad) = after_a_rejection();
+        let mut restored = Verdicts::restored(&bad, &memory.refusals(&bad));
+        assert_eq!(restored.refusals(&bad), memory.refusals(&bad));
+        assert_eq!(restored.for_run(1, &bad), good);
+        assert_eq!(restored.replaced()[0].message, "no such filter");
+        assert!(memory.refusals(&good).is_empty(), "what is not in the copy any more is forgotten");
+        let mut clean = Verdicts::restored(&good, &[]);
+        assert_eq!(clean.for_run(1, &good), good);
+    }
+
+    #[test]
     fn a_new_version_is_tried() {
         let (mut memory, _, bad) = after_a_rejection();
         memory.for_run(2, &bad);
@@ -162,7 +225,7 @@ mod tests {
     #[test]
     fn what_was_never_accepted_is_asked_for_again() {
         let bad = resources(&[("in", "2")]);
-        let mut memory = LastGood::default();
+        let mut memory = Verdicts::default();
         memory.for_run(1, &bad);
         memory.learn(&answered(&bad, &["in"]), &bad);
         assert_eq!(memory.for_run(2, &bad), bad);

@@ -33,19 +33,46 @@ pub enum Identity {
     Asked,
     /// Not there, and why.
     Refused(Obstacle),
-    /// Valid until this time. Stays when a renewal fails.
+    /// Issued to this process and valid until this time. Stays when a renewal fails.
     Held(Timestamp),
+    /// That of an earlier life of the agent, valid until this time.
+    Restored(Timestamp),
 }
 
 /// The stream to the controller, and the copy of what came over it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Upstream {
-    /// Whether a first answer has come for clusters, endpoints, listeners and routes. Stays true when the stream ends.
-    pub is_complete: bool,
+    /// What there is to program Envoy with.
+    pub configuration: Configuration,
     /// Whether the stream is open.
     pub is_connected: bool,
     /// Why it is not.
     pub obstacle: Option<Obstacle>,
+}
+
+/// What there is to program Envoy with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Configuration {
+    /// Nothing complete yet.
+    Absent {
+        /// Why the last good state does not do, if there is one.
+        last_good_unusable: Option<String>,
+    },
+    /// The last good state. The controller has not spoken since the agent began.
+    LastGood(Term),
+    /// Nothing any more: the time in which the last good state may be used is over.
+    Ended(Term),
+    /// What the controller told this process. Stays so when the stream ends.
+    Told,
+}
+
+/// How long a last good state may be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Term {
+    /// When the controller last stood by it.
+    pub confirmed: Timestamp,
+    /// The end.
+    pub until: Timestamp,
 }
 
 /// Why something is not there, in words for the one who waits, and whose turn it is.
@@ -128,6 +155,22 @@ pub struct Rejected {
     pub names: Vec<String>,
     /// Envoy's own words.
     pub message: String,
+}
+
+impl Default for Configuration {
+    fn default() -> Configuration {
+        Configuration::Absent { last_good_unusable: None }
+    }
+}
+
+impl Configuration {
+    /// Whether Envoy is given a configuration.
+    pub fn is_complete(&self) -> bool {
+        match self {
+            Configuration::LastGood(_) | Configuration::Told => true,
+            Configuration::Absent { .. } | Configuration::Ended(_) => false,
+        }
+    }
 }
 
 impl Acknowledged {

@@ -11,7 +11,7 @@ fn programmed() -> Facts {
     Facts {
         now: at(0),
         identity: Identity::Held(at(86_400)),
-        upstream: Upstream { is_complete: true, is_connected: true, obstacle: None },
+        upstream: Upstream { configuration: Configuration::Told, is_connected: true, obstacle: None },
         envoy: Envoy::Running { run: 1, pid: 42 },
         answer: Some(Answer {
             run: 1,
@@ -84,8 +84,51 @@ fn the_controller_that_cannot_be_reached_and_the_one_that_does_not_know_the_pod_
     check(
         |f| f.upstream = Upstream { is_connected: true, ..Upstream::default() },
         Owner::Controller,
-        "connected to the controller, which has not sent this pod's configuration yet; it may not know the pod yet",
+        "no configuration: connected to the controller, which has not sent this pod's configuration yet; it may not \
+         know the pod yet",
     );
+}
+
+#[test]
+fn a_last_good_state_does_until_its_end_and_then_says_so() {
+    let term = Term { confirmed: at(0), until: at(60) };
+    let unreachable = || Some(Obstacle { owner: Owner::Controller, what: "cannot reach c:1: refused".into() });
+    let upstream = |configuration| Upstream { configuration, is_connected: false, obstacle: unreachable() };
+    let from_last_good = |f: &mut Facts| {
+        f.upstream = upstream(Configuration::LastGood(term));
+        f.identity = Identity::Restored(at(86_400));
+    };
+    assert!(missing(from_last_good).is_empty());
+    check(
+        |f| f.identity = Identity::Restored(at(0)),
+        Owner::Controller,
+        "the workload certificate expired at 2030-03-17T17:46:40Z and is not renewed",
+    );
+    check(
+        |f| f.upstream = upstream(Configuration::Ended(term)),
+        Owner::Controller,
+        "no configuration: cannot reach c:1: refused; the last good state, which the controller confirmed at \
+         2030-03-17T17:46:40Z, could be used until 2030-03-17T17:47:40Z",
+    );
+    let unusable = Configuration::Absent { last_good_unusable: Some("its checksum is wrong".into()) };
+    check(
+        |f| f.upstream = upstream(unusable),
+        Owner::Controller,
+        "no configuration: cannot reach c:1: refused; the last good state is not used: its checksum is wrong",
+    );
+}
+
+#[test]
+fn after_the_end_of_a_last_good_state_the_run_must_be_programmed_anew() {
+    let open = Gate::default().after(&programmed());
+    let mut facts = programmed();
+    facts.upstream.configuration = Configuration::Ended(Term { confirmed: at(0), until: at(0) });
+    let ended = open.after(&facts);
+    facts = programmed();
+    answer(&mut facts).listeners_active = 0;
+    assert!(!ended.after(&facts).is_open());
+    answer(&mut facts).listeners_active = 2;
+    assert!(ended.after(&facts).is_open());
 }
 
 #[test]

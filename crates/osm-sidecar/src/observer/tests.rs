@@ -17,7 +17,7 @@ fn live(run: u64) -> Event {
 }
 
 fn complete() -> Event {
-    Event::Upstream(gate::Upstream { is_complete: true, is_connected: true, obstacle: None })
+    Event::Upstream(gate::Upstream { configuration: Configuration::Told, is_connected: true, obstacle: None })
 }
 
 fn started(events: Vec<(i64, Event)>) -> Observer {
@@ -76,4 +76,26 @@ fn a_rejection_after_the_start_is_told_while_the_gate_stays_open() {
     observer.take_in(Event::Acknowledged(Some(session)), at(2));
     assert!(observer.status().gate.is_open());
     assert_eq!(observer.status().rejected, rejected);
+}
+
+#[test]
+fn a_start_from_the_last_good_state_is_not_told_as_if_the_controller_had_spoken() {
+    let term = gate::Term { confirmed: at(0), until: at(1_000_000) };
+    let restored = gate::Upstream { configuration: Configuration::LastGood(term), is_connected: false, obstacle: None };
+    let mut observer = started(vec![
+        (1, Event::Envoy(gate::Envoy::Running { run: 1, pid: 9 })),
+        (2, Event::Identity(gate::Identity::Restored(at(1_000_000)))),
+        (3, Event::Upstream(restored.clone())),
+        (4, Event::Acknowledged(Some(Acknowledged::default()))),
+        (5, live(1)),
+    ]);
+    let Status { gate, timeline, upstream, .. } = observer.status();
+    assert!(gate.is_open(), "{gate}");
+    assert_eq!(*upstream, restored);
+    assert_eq!((timeline.last_good_restored, timeline.programmed), (Some(UnixMs(3)), Some(UnixMs(5))));
+    assert_eq!((timeline.identity_issued, timeline.first_resources, timeline.controller_connected), (None, None, None));
+    observer.take_in(Event::Identity(gate::Identity::Held(at(2_000_000))), at(6));
+    observer.take_in(complete(), at(7));
+    let timeline = &observer.status().timeline;
+    assert_eq!((timeline.identity_issued, timeline.first_resources), (Some(UnixMs(6)), Some(UnixMs(7))));
 }

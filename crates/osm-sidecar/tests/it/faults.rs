@@ -11,7 +11,10 @@ use nix::unistd::Pid;
 use osm_runtime::http::{Limits, get_tcp};
 
 use crate::lab::{DEADLINE, Lab, text, until};
-use crate::resources::{complete, with_a_bad_listener, with_another_route};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::resources::{complete, with_a_bad_listener, with_another_route, with_tcp_outbound};
 
 /// The promise is half a second; the rest is for a machine that builds and tests at the same time.
 const BACK_WITHIN: Duration = Duration::from_secs(2);
@@ -71,7 +74,9 @@ async fn envoy_that_hangs_is_replaced() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_stop_lets_requests_under_way_finish_and_leaves_no_envoy() {
-    let mut lab = Lab::start(|ports| Some(complete(ports))).await;
+    // A request takes longer than connections may after a change of configuration; at a stop it must not matter.
+    let settings = |config: &mut osm_sidecar::Config| config.envoy.connection_drain = Duration::from_secs(1);
+    let mut lab = Lab::start_with(|ports| Some(complete(ports)), settings).await;
     lab.until_programmed();
     let address = SocketAddr::from(([127, 0, 0, 1], lab.ports.outbound));
     let limits = Limits { timeout: DEADLINE, ..Limits::default() };
@@ -84,6 +89,22 @@ async fn a_stop_lets_requests_under_way_finish_and_leaves_no_envoy() {
     lab.stop().await.unwrap();
     assert_eq!(text(&request.await.unwrap().unwrap()), "hello at last");
     assert_eq!(lab.envoys(), Vec::<i32>::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn connections_end_soon_after_the_configuration_that_they_came_in_under() {
+    let settings = |config: &mut osm_sidecar::Config| config.envoy.connection_drain = Duration::from_secs(1);
+    let lab = Lab::start_with(|ports| Some(with_tcp_outbound(ports, "before")), settings).await;
+    lab.until_programmed();
+    let mut connection = TcpStream::connect(("127.0.0.1", lab.ports.outbound)).await.unwrap();
+    connection.write_all(b"GET / HTTP/1.1\r\nhost: server\r\n\r\n").await.unwrap();
+    let mut answer = vec![0; 4096];
+    assert!(connection.read(&mut answer).await.unwrap() > 0, "the connection is in use");
+    lab.controller.tell(with_tcp_outbound(lab.ports, "after"));
+    // By default it would live for 10 minutes more.
+    let rest = tokio::time::timeout(DEADLINE, connection.read(&mut answer)).await.expect("the connection ends");
+    assert!(matches!(rest, Ok(0) | Err(_)), "{rest:?}");
+    assert!(lab.ready().await.0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -111,6 +132,7 @@ async fn what_others_may_not_have_is_closed_to_them() {
     let lab = Lab::start(|ports| Some(complete(ports))).await;
     lab.until_programmed();
     let mode = |path: &Path| std::fs::symlink_metadata(path).unwrap().mode() & 0o7777;
+    until(DEADLINE, async || lab.last_good().exists());
     assert_eq!(mode(&lab.state_dir()), 0o700);
     let mut names = Vec::new();
     for entry in std::fs::read_dir(lab.state_dir()).unwrap() {
@@ -119,7 +141,7 @@ async fn what_others_may_not_have_is_closed_to_them() {
         names.push(path.file_name().unwrap().to_str().unwrap().to_owned());
     }
     names.sort();
-    assert_eq!(names, ["admin.sock", "bootstrap.json", "xds.sock"]);
+    assert_eq!(names, ["admin.sock", "bootstrap.json", "last-good.state", "xds.sock"]);
     assert_eq!(abstract_sockets(lab.envoy_pid()), Vec::<String>::new(), "nobody can be kept out of these");
     for path in ["/quitquitquit", "/logging", "/runtime_modify?a=b", "/drain_listeners"] {
         assert_eq!(get_tcp(lab.admin, path, Limits::default()).await.unwrap().status(), 403, "{path}");

@@ -65,7 +65,12 @@ impl Lab {
         std::fs::create_dir_all(&dir).unwrap();
         std::fs::write(dir.join("token"), controller::TOKEN).unwrap();
         let mut config = Config {
-            pod: Pod { name: "client-0".into(), namespace: "shop".into(), service_account: "client".into() },
+            pod: Pod {
+                name: "client-0".into(),
+                namespace: "shop".into(),
+                uid: "uid-0".into(),
+                service_account: "client".into(),
+            },
             controller: config::Controller {
                 address: controller.address.to_string(),
                 name: controller::NAME.into(),
@@ -73,11 +78,13 @@ impl Lab {
                 token_file: dir.join("token"),
             },
             state_dir: dir.join("state"),
+            last_good_age: Some(Duration::from_secs(3600)),
             envoy: EnvoyConfig {
                 program: envoy(),
                 log_level: "error".into(),
                 concurrency: 2,
                 drain_limit: Duration::from_secs(5),
+                connection_drain: Duration::from_secs(5),
                 hung_after: None,
             },
         };
@@ -92,6 +99,10 @@ impl Lab {
 
     pub(crate) fn state_dir(&self) -> PathBuf {
         self.dir.join("state")
+    }
+
+    pub(crate) fn last_good(&self) -> PathBuf {
+        self.state_dir().join("last-good.state")
     }
 
     pub(crate) fn token_file(&self) -> PathBuf {
@@ -173,12 +184,12 @@ pub(crate) fn text(answer: &Response<Bytes>) -> String {
     String::from_utf8_lossy(answer.body()).into_owned()
 }
 
-/// Says hello, and on `/slow` does so after a second.
+/// Says hello, and on `/slow` does so after two seconds.
 async fn application() -> u16 {
     let listener = any_port().await;
     let port = listener.local_addr().unwrap().port();
     let slow = || async {
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
         "hello at last"
     };
     let router = axum::Router::new()
@@ -192,9 +203,17 @@ async fn any_port() -> TcpListener {
     TcpListener::bind("127.0.0.1:0").await.unwrap()
 }
 
-/// For Envoy, which binds itself.
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+/// For those who bind themselves later: outside of the range from which the kernel takes ports for connections, and each
+/// only once, so that nobody else has it by then.
+pub(crate) fn free_port() -> u16 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    loop {
+        let offset = u64::from(std::process::id()) * 64 + NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = 10_000 + u16::try_from(offset % 20_000).unwrap();
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 fn has_argument(pid: i32, path: &Path) -> bool {

@@ -7,5 +7,7 @@ mod faults;
 mod gate;
 mod kernel;
 mod lab;
+mod last_good;
 mod process;
 mod resources;
+mod sidecar;

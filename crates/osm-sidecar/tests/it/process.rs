@@ -1,7 +1,6 @@
 //! The program itself, as a container runs it: process 1, signals, exit status, orphans.
 
 use std::io::ErrorKind;
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -11,15 +10,15 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
 use osm_testkit::{envoy, eventually};
 
-use crate::lab::DEADLINE;
+use crate::lab::{DEADLINE, free_port};
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_osm-sidecar");
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_osm-sidecar");
 
 /// A directory of one test.
-struct Dir(PathBuf);
+pub(crate) struct Dir(pub(crate) PathBuf);
 
 impl Dir {
-    fn new(name: &str) -> Dir {
+    pub(crate) fn new(name: &str) -> Dir {
         let path = std::env::temp_dir().join(format!("osm-process-{}-{name}", std::process::id()));
         std::fs::create_dir_all(&path).unwrap();
         Dir(path)
@@ -32,10 +31,6 @@ impl Drop for Dir {
     }
 }
 
-fn port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
 /// The agent, with a controller that is not there; `before` is what it is started with.
 fn agent(dir: &Dir, before: &[&str]) -> Command {
     let authority = osm_pki::Authority::generate(osm_runtime::clock::now(), "cluster.local").unwrap();
@@ -43,11 +38,11 @@ fn agent(dir: &Dir, before: &[&str]) -> Command {
     let mut command = Command::new(words[0]);
     command.args(&words[1..]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.env("POD_NAME", "client-0").env("POD_NAMESPACE", "shop").env("SERVICE_ACCOUNT", "client");
-    command.env("OSM_CONTROLLER", format!("127.0.0.1:{}", port())).env("OSM_CONTROLLER_NAME", "osm-controller");
+    command.env("OSM_CONTROLLER", format!("127.0.0.1:{}", free_port())).env("OSM_CONTROLLER_NAME", "osm-controller");
     command.env("OSM_ROOT_CA", authority.cert_pem()).env("OSM_ENVOY", envoy()).env("OSM_DRAIN_SECONDS", "0");
     command.env("OSM_STATE_DIR", dir.0.join("state")).env("OSM_TOKEN_FILE", dir.0.join("token"));
     for name in ["OSM_STATUS_LISTEN", "OSM_ADMIN_LISTEN", "OSM_METRICS_LISTEN"] {
-        command.env(name, format!("127.0.0.1:{}", port()));
+        command.env(name, format!("127.0.0.1:{}", free_port()));
     }
     command
 }
@@ -63,7 +58,7 @@ fn children(of: u32) -> Vec<(i32, char, String)> {
     known.collect()
 }
 
-fn envoy_of(agent: u32) -> Option<i32> {
+pub(crate) fn envoy_of(agent: u32) -> Option<i32> {
     children(agent).into_iter().find(|(_, state, name)| *state != 'Z' && name.starts_with("envoy")).map(|(pid, ..)| pid)
 }
 

@@ -61,6 +61,38 @@ pub(crate) fn with_another_route(ports: Ports) -> Resources {
     all
 }
 
+/// The same, but every path is forbidden.
+pub(crate) fn with_forbidden_routes(ports: Ports) -> Resources {
+    let mut all = complete(ports);
+    let mut forbidden = routes();
+    let answer = route::DirectResponseAction { status: 403, ..Default::default() };
+    forbidden.virtual_hosts[0].routes[0].action = Some(route::route::Action::DirectResponse(answer));
+    all.insert(ResourceType::Route, resource(ROUTES, &forbidden));
+    all
+}
+
+/// The same, and one more cluster that nobody uses.
+pub(crate) fn with_another_cluster(ports: Ports) -> Resources {
+    let mut all = complete(ports);
+    all.insert(ResourceType::Cluster, resource("local|1", &Cluster { name: "local|1".into(), ..local(ports.app) }));
+    all
+}
+
+/// Connections go straight to the application, in a filter chain that differs by its name for statistics.
+pub(crate) fn with_tcp_outbound(ports: Ports, stat_prefix: &str) -> Resources {
+    let mut all = complete(ports);
+    let proxy = TcpProxy {
+        stat_prefix: stat_prefix.into(),
+        cluster_specifier: Some(tcp_proxy::ClusterSpecifier::Cluster(LOCAL.into())),
+        ..Default::default()
+    };
+    let mut tcp = outbound(ports.outbound);
+    tcp.filter_chains[0].filters = vec![filter("envoy.filters.network.tcp_proxy", pack_any(proxy))];
+    all.insert(ResourceType::Listener, resource("outbound-listener", &tcp));
+    all.remove(ResourceType::Route, ROUTES);
+    all
+}
+
 fn resource(name: &str, message: &impl Message) -> Resource {
     Resource::new(name, message.encode_to_vec())
 }
