@@ -2,9 +2,9 @@
 //! container is for. Runs as `osm __container SPEC`; everything here happens in the container's own mount namespace,
 //! so that nothing needs to be undone.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::fs;
-use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -80,11 +80,10 @@ fn enter_root(spec: &ContainerSpec) -> anyhow::Result<()> {
     overlay(&spec.lower, scratch, "root", &root)?;
     if spec.lower == Path::new("/") {
         for (index, point) in disks_below_root().into_iter().enumerate() {
-            // Not being able to show one of the machine's disks must not keep the container from starting.
-            let name = format!("disk{index}");
-            if let Err(error) = overlay(&point, scratch, &name, &root.join(point.strip_prefix("/")?)) {
-                let _ = writeln!(std::io::stderr(), "osm: {} is not in the container: {error:#}", point.display());
-            }
+            let target = root.join(point.strip_prefix("/")?);
+            // Some file systems cannot be under a layer; they are shown as they are. One that cannot be shown at all
+            // must not keep the container from starting.
+            let _ = overlay(&point, scratch, &format!("disk{index}"), &target).or_else(|_| show(&point, &target));
         }
     }
     let outside = root.join(&OUTSIDE[1..]);
@@ -106,27 +105,48 @@ fn overlay(lower: &Path, scratch: &Path, name: &str, target: &Path) -> anyhow::R
         .with_context(|| format!("mounting {} under a layer in memory", lower.display()))
 }
 
-/// Mount points of real file systems other than the root's: an overlay shows one file system only.
+/// Read only: there is no layer in memory to write to.
+fn show(source: &Path, target: &Path) -> anyhow::Result<()> {
+    mount(Some(source), target, NOTHING, MsFlags::MS_BIND, NOTHING)?;
+    let read_only = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | MsFlags::MS_NODEV;
+    Ok(mount(NOTHING, target, NOTHING, read_only, NOTHING)?)
+}
+
+/// Mount points of file systems that hold files, other than the root's: an overlay shows one file system only.
 fn disks_below_root() -> Vec<PathBuf> {
-    const KINDS: [&str; 14] = [
-        "ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "bcachefs", "9p", "virtiofs", "nfs", "nfs4", "erofs",
-        "squashfs",
+    const KERNEL: [&str; 20] = [
+        "autofs",
+        "binfmt_misc",
+        "bpf",
+        "cgroup",
+        "cgroup2",
+        "configfs",
+        "debugfs",
+        "devpts",
+        "devtmpfs",
+        "efivarfs",
+        "fusectl",
+        "hugetlbfs",
+        "mqueue",
+        "nsfs",
+        "proc",
+        "pstore",
+        "rpc_pipefs",
+        "securityfs",
+        "sysfs",
+        "tracefs",
     ];
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let mut points: Vec<PathBuf> = table
-        .lines()
-        .filter_map(|line| {
-            let (place, source) = line.split_once(" - ")?;
-            let point = PathBuf::from(place.split(' ').nth(4)?);
-            let is_disk = KINDS.contains(&source.split(' ').next()?);
-            let is_elsewhere = ["/proc", "/sys", "/dev", "/run"].iter().any(|kernel| point.starts_with(kernel));
-            let is_usable = crate::images::is_mountable(&point) && point.is_dir() && point != Path::new("/");
-            (is_disk && !is_elsewhere && is_usable).then_some(point)
-        })
-        .collect();
-    points.sort();
-    points.dedup();
-    points
+    let points = table.lines().filter_map(|line| {
+        let (place, source) = line.split_once(" - ")?;
+        let point = PathBuf::from(place.split(' ').nth(4)?);
+        let is_disk = !KERNEL.contains(&source.split(' ').next()?);
+        // What is below these the container has of its own.
+        let is_elsewhere = ["/proc", "/sys", "/dev", "/run"].iter().any(|own| point.starts_with(own));
+        let is_usable = crate::images::is_mountable(&point) && point.is_dir() && point != Path::new("/");
+        (is_disk && !is_elsewhere && is_usable).then_some(point)
+    });
+    points.collect::<BTreeSet<PathBuf>>().into_iter().collect()
 }
 
 fn mount_kernel_file_systems(is_privileged: bool) -> anyhow::Result<()> {

@@ -164,6 +164,8 @@ impl PodTask {
         self.namespaces = Some(Arc::new(making.await.context("making the pod's network")?));
         self.note(TimelineEvent::NetworkReady, None, None);
         let now = clock::now();
+        // What an earlier pod of this name wrote is not this one's.
+        let _ = fs::remove_dir_all(self.shared.state.pod_logs(&self.start.name));
         fs::create_dir(self.folder()).context("making the pod's folder")?;
         self.volume_places = volumes::create(&self.folder().join("volumes"), &self.volumes, now, &self.mint())?;
         self.renewal = volumes::renewal(&self.volumes, now);

@@ -71,7 +71,12 @@ impl StateDir {
 
     /// What a container wrote.
     pub fn container_log(&self, pod: &NamespacedName, container: &str) -> PathBuf {
-        self.path.join("logs").join(&pod.namespace).join(&pod.name).join(format!("{container}.log"))
+        self.pod_logs(pod).join(format!("{container}.log"))
+    }
+
+    /// What the containers of a pod wrote.
+    pub(crate) fn pod_logs(&self, pod: &NamespacedName) -> PathBuf {
+        self.path.join("logs").join(&pod.namespace).join(&pod.name)
     }
 
     /// What exists, for the controller; in memory that only the runner's own mount namespace shows.

@@ -50,6 +50,16 @@ fn a_pod_that_is_not_ready_gets_nothing_and_a_deleted_one_is_gone() {
 }
 
 #[test]
+fn a_pod_that_is_made_anew_starts_with_an_empty_log() {
+    let Some(lab) = lab() else { return };
+    let saying = |word: &str| pod("talker", "", &format!("[sh, -c, 'echo {word}; sleep infinity']"));
+    lab.up(&saying("first"));
+    eventually(DEADLINE, || lab.done("logs", &["talker"]) == "first\n");
+    assert!(lab.apply(&saying("second")).status.success());
+    eventually(DEADLINE, || lab.osm("logs", &["talker"]).stdout == b"second\n");
+}
+
+#[test]
 fn init_containers_sidecars_and_restart_policies_are_the_kubelets() {
     let Some(lab) = lab() else { return };
     let job = "
