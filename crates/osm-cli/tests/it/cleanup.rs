@@ -74,8 +74,7 @@ fn down_returns_when_everything_is_gone() {
         .args(["local", "exec", "--name", &lab.name, "marked", "--", "sleep", "1000"])
         .spawn()
         .unwrap();
-    let is_inside = || processes_with("sleep 1000").len() == 1;
-    eventually(DEADLINE, is_inside);
+    eventually(DEADLINE, || processes_with("sleep 1000").iter().any(|line| line == "sleep 1000 "));
     lab.done("down", &[]);
     exec.wait().unwrap();
     assert_eq!(processes_with(&lab.name), Vec::<String>::new());
