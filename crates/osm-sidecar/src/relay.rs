@@ -84,6 +84,7 @@ struct Followed {
 
 /// Relays until `stop`.
 pub async fn run(mut inputs: Inputs, outputs: Outputs, found: Found, stop: CancellationToken) -> anyhow::Result<()> {
+    let mut is_from_last_good = found.content().is_some();
     let mut relay = Relay::new(found);
     let mut complaint = Complaint::default();
     let (mut upstream, mut session) = (None, None);
@@ -101,6 +102,9 @@ pub async fn run(mut inputs: Inputs, outputs: Outputs, found: Found, stop: Cance
             Configuration::LastGood(term) => Some(term.until),
             Configuration::Absent { .. } | Configuration::Ended(_) | Configuration::Told => None,
         };
+        if matches!(configuration, Configuration::Told) && std::mem::take(&mut is_from_last_good) {
+            tracing::info!("the controller has answered; the last good state is not needed any more");
+        }
         let standing = standing(&seen.connection, configuration);
         if let Some(obstacle) = &standing.obstacle
             && complaint.is_due(&obstacle.what, clock::monotonic())
@@ -194,7 +198,10 @@ impl Relay {
     }
 
     fn configuration(&mut self, seen: &Seen) -> Configuration {
-        self.is_told |= seen.is_current() && seen.copy.is_some();
+        if seen.is_current() && seen.copy.is_some() {
+            // What was found is of no more use, and takes memory.
+            (self.is_told, self.found) = (true, Found::Nothing);
+        }
         match &self.found {
             _ if self.is_told => Configuration::Told,
             Found::Usable(Usable { content, confirmed, limit }) => {

@@ -12,6 +12,13 @@ pub const BACKENDS: [Backend; 3] = [
     Backend { name: "iptables", v4: "iptables", v6: "ip6tables" },
 ];
 
+/// Has iptables-legacy lock another file than `/run/xtables.lock`, which it would have to create (measured: 1.8.9).
+const LOCK_FILE_VARIABLE: &str = "XTABLES_LOCKFILE";
+
+/// There in every container, also with a read-only root. The lock would keep nobody out anyway: whoever else could change
+/// the rules of this network namespace has a `/run` of their own.
+const LOCK_FILE: &str = "/dev/null";
+
 /// One packet filter's programs. Each has a companion whose name ends in `-restore`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backend {
@@ -71,6 +78,7 @@ fn run(program: &str, args: &[String], input: &str) -> Result<Output, Failure> {
     let run = || -> io::Result<Output> {
         let mut command = Command::new(program);
         command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.env(LOCK_FILE_VARIABLE, LOCK_FILE);
         let mut child = command.spawn()?;
         if let Some(mut stdin) = child.stdin.take() {
             match stdin.write_all(input.as_bytes()) {

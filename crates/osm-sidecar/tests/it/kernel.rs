@@ -3,6 +3,7 @@
 
 use std::thread;
 
+use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::geteuid;
 use osm_redirect::Redirect;
@@ -23,6 +24,25 @@ fn a_second_init_finds_everything_in_place() {
             assert_eq!((again.was_there, again.without_hold), (true, None), "{}", backend.name);
             // The third program is one of the two before it.
             assert_eq!(first.was_there, backend == BACKENDS[2], "{}", backend.name);
+        }
+    });
+    tried.join().unwrap();
+}
+
+#[test]
+fn init_works_on_a_read_only_root() {
+    if !geteuid().is_root() {
+        say("NOT RUN, needs root: init_works_on_a_read_only_root");
+        return;
+    }
+    let tried = thread::spawn(|| {
+        unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS).unwrap();
+        mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).unwrap();
+        // As in a container that has no lock file yet and cannot make one.
+        mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::MS_RDONLY, None::<&str>).unwrap();
+        for backend in BACKENDS {
+            let installed = install(&Redirect::default(), &[backend]).unwrap();
+            assert_eq!(installed.without_hold, None, "{}", backend.name);
         }
     });
     tried.join().unwrap();
