@@ -4,7 +4,7 @@ set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 log=build/logs/tests.log
 mkdir -p build/logs
-cargo test --profile ci --workspace --locked --no-fail-fast >"$log" 2>&1
+cargo test --profile ci --workspace --all-targets --locked --no-fail-fast >"$log" 2>&1
 status=$?
 grep -E '^(test .* FAILED|---- .* stdout ----|.*panicked at|error)' "$log"
 awk '/^test result:/ { passed += $4; failed += $6 } END { printf "    %d passed, %d failed (output in '"$log"')\n", passed, failed }' "$log"
