@@ -28,6 +28,7 @@ pub use world::{Change, Changed, World};
 /// Kubernetes types by the name that the house style asks for: `k8s::Pod`, not `Pod`.
 pub mod k8s {
     pub use k8s_openapi::api::apps::v1::Deployment;
+    pub use k8s_openapi::api::batch::v1::{Job, JobSpec};
     pub use k8s_openapi::api::core::v1::*;
     pub use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice};
     pub use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};

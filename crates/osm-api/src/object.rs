@@ -21,6 +21,10 @@ pub enum Object {
     Pod(k8s::Pod),
     /// A number of equal pods.
     Deployment(k8s::Deployment),
+    /// Pods that run until so many of them have succeeded.
+    Job(k8s::Job),
+    /// Texts by name, for pods to read.
+    ConfigMap(k8s::ConfigMap),
     /// The settings of the mesh.
     MeshConfig(MeshConfig),
     /// Sets of HTTP requests that grants name.
@@ -40,6 +44,8 @@ pub enum Kind {
     MeshConfig,
     /// `v1 ServiceAccount`
     ServiceAccount,
+    /// `v1 ConfigMap`
+    ConfigMap,
     /// `specs.smi-spec.io/v1alpha4 HTTPRouteGroup`
     #[serde(rename = "HTTPRouteGroup")]
     HttpRouteGroup,
@@ -54,6 +60,8 @@ pub enum Kind {
     EndpointSlice,
     /// `apps/v1 Deployment`
     Deployment,
+    /// `batch/v1 Job`
+    Job,
     /// `v1 Pod`
     Pod,
 }
@@ -88,6 +96,8 @@ impl Object {
             Object::EndpointSlice(_) => Kind::EndpointSlice,
             Object::Pod(_) => Kind::Pod,
             Object::Deployment(_) => Kind::Deployment,
+            Object::Job(_) => Kind::Job,
+            Object::ConfigMap(_) => Kind::ConfigMap,
             Object::MeshConfig(_) => Kind::MeshConfig,
             Object::HttpRouteGroup(_) => Kind::HttpRouteGroup,
             Object::TcpRoute(_) => Kind::TcpRoute,
@@ -114,6 +124,8 @@ impl Object {
             Object::EndpointSlice(o) => &o.metadata,
             Object::Pod(o) => &o.metadata,
             Object::Deployment(o) => &o.metadata,
+            Object::Job(o) => &o.metadata,
+            Object::ConfigMap(o) => &o.metadata,
             Object::MeshConfig(o) => &o.metadata,
             Object::HttpRouteGroup(o) => &o.metadata,
             Object::TcpRoute(o) => &o.metadata,
@@ -130,6 +142,8 @@ impl Object {
             Object::EndpointSlice(o) => &mut o.metadata,
             Object::Pod(o) => &mut o.metadata,
             Object::Deployment(o) => &mut o.metadata,
+            Object::Job(o) => &mut o.metadata,
+            Object::ConfigMap(o) => &mut o.metadata,
             Object::MeshConfig(o) => &mut o.metadata,
             Object::HttpRouteGroup(o) => &mut o.metadata,
             Object::TcpRoute(o) => &mut o.metadata,
@@ -146,6 +160,8 @@ impl Object {
             Object::EndpointSlice(o) => serde_json::to_value(o),
             Object::Pod(o) => serde_json::to_value(o),
             Object::Deployment(o) => serde_json::to_value(o),
+            Object::Job(o) => serde_json::to_value(o),
+            Object::ConfigMap(o) => serde_json::to_value(o),
             Object::MeshConfig(o) => serde_json::to_value(o),
             Object::HttpRouteGroup(o) => serde_json::to_value(o),
             Object::TcpRoute(o) => serde_json::to_value(o),
@@ -161,16 +177,18 @@ impl Object {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Kind; 10] = [
+    pub const ALL: [Kind; 12] = [
         Kind::Namespace,
         Kind::MeshConfig,
         Kind::ServiceAccount,
+        Kind::ConfigMap,
         Kind::HttpRouteGroup,
         Kind::TcpRoute,
         Kind::TrafficTarget,
         Kind::Service,
         Kind::EndpointSlice,
         Kind::Deployment,
+        Kind::Job,
         Kind::Pod,
     ];
 
@@ -183,6 +201,8 @@ impl Kind {
             Kind::EndpointSlice => "EndpointSlice",
             Kind::Pod => "Pod",
             Kind::Deployment => "Deployment",
+            Kind::Job => "Job",
+            Kind::ConfigMap => "ConfigMap",
             Kind::MeshConfig => "MeshConfig",
             Kind::HttpRouteGroup => "HTTPRouteGroup",
             Kind::TcpRoute => "TCPRoute",
@@ -193,9 +213,10 @@ impl Kind {
     /// The `apiVersion` in manifests.
     pub fn api_version(self) -> &'static str {
         match self {
-            Kind::Namespace | Kind::ServiceAccount | Kind::Service | Kind::Pod => "v1",
+            Kind::Namespace | Kind::ServiceAccount | Kind::Service | Kind::Pod | Kind::ConfigMap => "v1",
             Kind::EndpointSlice => "discovery.k8s.io/v1",
             Kind::Deployment => "apps/v1",
+            Kind::Job => "batch/v1",
             Kind::MeshConfig => "config.openservicemesh.io/v1alpha2",
             Kind::HttpRouteGroup | Kind::TcpRoute => "specs.smi-spec.io/v1alpha4",
             Kind::TrafficTarget => "access.smi-spec.io/v1alpha3",
@@ -211,6 +232,8 @@ impl Kind {
             | Kind::EndpointSlice
             | Kind::Pod
             | Kind::Deployment
+            | Kind::Job
+            | Kind::ConfigMap
             | Kind::MeshConfig
             | Kind::HttpRouteGroup
             | Kind::TcpRoute
@@ -229,6 +252,8 @@ impl Kind {
             | Kind::Service
             | Kind::EndpointSlice
             | Kind::Deployment
+            | Kind::Job
+            | Kind::ConfigMap
             | Kind::Pod => false,
         }
     }

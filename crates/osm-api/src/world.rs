@@ -43,6 +43,10 @@ pub struct World {
     pub pods: BTreeMap<NamespacedName, Arc<k8s::Pod>>,
     /// Deployments.
     pub deployments: BTreeMap<NamespacedName, Arc<k8s::Deployment>>,
+    /// Jobs.
+    pub jobs: BTreeMap<NamespacedName, Arc<k8s::Job>>,
+    /// Texts for pods.
+    pub config_maps: BTreeMap<NamespacedName, Arc<k8s::ConfigMap>>,
     /// Mesh settings; only one of them counts.
     pub mesh_configs: BTreeMap<NamespacedName, Arc<MeshConfig>>,
     /// Sets of HTTP requests.
@@ -87,6 +91,8 @@ impl World {
             Kind::EndpointSlice => self.endpoint_slices.get(&name).map(|o| Object::EndpointSlice((**o).clone())),
             Kind::Pod => self.pods.get(&name).map(|o| Object::Pod((**o).clone())),
             Kind::Deployment => self.deployments.get(&name).map(|o| Object::Deployment((**o).clone())),
+            Kind::Job => self.jobs.get(&name).map(|o| Object::Job((**o).clone())),
+            Kind::ConfigMap => self.config_maps.get(&name).map(|o| Object::ConfigMap((**o).clone())),
             Kind::MeshConfig => self.mesh_configs.get(&name).map(|o| Object::MeshConfig((**o).clone())),
             Kind::HttpRouteGroup => self.http_route_groups.get(&name).map(|o| Object::HttpRouteGroup((**o).clone())),
             Kind::TcpRoute => self.tcp_routes.get(&name).map(|o| Object::TcpRoute((**o).clone())),
@@ -102,12 +108,14 @@ impl World {
         let mut keys: Vec<ObjectKey> = self.namespaces.keys().map(|n| ObjectKey::new(Kind::Namespace, "", n)).collect();
         keys.extend(of(Kind::MeshConfig, &self.mesh_configs));
         keys.extend(of(Kind::ServiceAccount, &self.service_accounts));
+        keys.extend(of(Kind::ConfigMap, &self.config_maps));
         keys.extend(of(Kind::HttpRouteGroup, &self.http_route_groups));
         keys.extend(of(Kind::TcpRoute, &self.tcp_routes));
         keys.extend(of(Kind::TrafficTarget, &self.traffic_targets));
         keys.extend(of(Kind::Service, &self.services));
         keys.extend(of(Kind::EndpointSlice, &self.endpoint_slices));
         keys.extend(of(Kind::Deployment, &self.deployments));
+        keys.extend(of(Kind::Job, &self.jobs));
         keys.extend(of(Kind::Pod, &self.pods));
         keys
     }
@@ -121,6 +129,8 @@ impl World {
             Object::EndpointSlice(o) => put(&mut self.endpoint_slices, name, o),
             Object::Pod(o) => put(&mut self.pods, name, o),
             Object::Deployment(o) => put(&mut self.deployments, name, o),
+            Object::Job(o) => put(&mut self.jobs, name, o),
+            Object::ConfigMap(o) => put(&mut self.config_maps, name, o),
             Object::MeshConfig(o) => put(&mut self.mesh_configs, name, o),
             Object::HttpRouteGroup(o) => put(&mut self.http_route_groups, name, o),
             Object::TcpRoute(o) => put(&mut self.tcp_routes, name, o),
@@ -137,6 +147,8 @@ impl World {
             Kind::EndpointSlice => self.endpoint_slices.remove(&name).is_some(),
             Kind::Pod => self.pods.remove(&name).is_some(),
             Kind::Deployment => self.deployments.remove(&name).is_some(),
+            Kind::Job => self.jobs.remove(&name).is_some(),
+            Kind::ConfigMap => self.config_maps.remove(&name).is_some(),
             Kind::MeshConfig => self.mesh_configs.remove(&name).is_some(),
             Kind::HttpRouteGroup => self.http_route_groups.remove(&name).is_some(),
             Kind::TcpRoute => self.tcp_routes.remove(&name).is_some(),
@@ -165,7 +177,9 @@ fn strip(mut object: Object) -> Object {
         Object::Service(o) => o.status = None,
         Object::Pod(o) => o.status = None,
         Object::Deployment(o) => o.status = None,
+        Object::Job(o) => o.status = None,
         Object::ServiceAccount(_)
+        | Object::ConfigMap(_)
         | Object::EndpointSlice(_)
         | Object::MeshConfig(_)
         | Object::HttpRouteGroup(_)

@@ -26,6 +26,8 @@ pub(crate) enum Layer {
 /// exist.
 pub(crate) fn written(world: &World, addresses: &BTreeMap<NamespacedName, Ipv4Addr>) -> Vec<Object> {
     let others = world.keys().into_iter().filter(|key| match key.kind {
+        // The controller has no use for these.
+        Kind::Job | Kind::ConfigMap => false,
         Kind::Pod | Kind::EndpointSlice | Kind::Service => false,
         Kind::Namespace => true,
         Kind::MeshConfig

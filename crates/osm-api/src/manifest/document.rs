@@ -156,6 +156,8 @@ impl Parsed {
             Kind::EndpointSlice => Object::EndpointSlice(deserialize(value, &mut unknown)?),
             Kind::Pod => Object::Pod(deserialize(value, &mut unknown)?),
             Kind::Deployment => Object::Deployment(deserialize(value, &mut unknown)?),
+            Kind::Job => Object::Job(deserialize(value, &mut unknown)?),
+            Kind::ConfigMap => Object::ConfigMap(deserialize(value, &mut unknown)?),
             Kind::MeshConfig => Object::MeshConfig(deserialize(value, &mut unknown)?),
             Kind::HttpRouteGroup => Object::HttpRouteGroup(deserialize(value, &mut unknown)?),
             Kind::TcpRoute => Object::TcpRoute(deserialize(value, &mut unknown)?),

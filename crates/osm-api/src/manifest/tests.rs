@@ -46,9 +46,9 @@ fn an_unknown_field_is_named_and_ignored() {
 #[test]
 fn unknown_kinds_and_versions_are_skipped_with_what_would_be_read() {
     let found = problems(
-        "apiVersion: batch/v1\nkind: Job\nmetadata: {name: j}\n---\napiVersion: apps/v1beta1\nkind: Deployment\nmetadata: {name: d}\n",
+        "apiVersion: batch/v1\nkind: CronJob\nmetadata: {name: j}\n---\napiVersion: apps/v1beta1\nkind: Deployment\nmetadata: {name: d}\n",
     );
-    assert!(found[0].contains("Job j: kind: kind Job of batch/v1 is not read"), "{}", found[0]);
+    assert!(found[0].contains("CronJob j: kind: kind CronJob of batch/v1 is not read"), "{}", found[0]);
     assert!(found[1].ends_with("use apps/v1"), "{}", found[1]);
 }
 
