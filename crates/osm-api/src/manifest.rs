@@ -1,13 +1,14 @@
 //! Manifests: YAML text in, objects and problems out.
 //!
 //! [`ManifestSet`] remembers what each file holds and says what changed. A broken document never takes another with
-//! it, and what a file held before it broke stays until the file can be understood again.
+//! it, and what a file held before it broke stays until the file can be understood again. Except for grants: one that
+//! is there and cannot be understood admits nobody, whatever it said before.
 
 mod document;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{Change, Object, ObjectKey, Origin, Problem, Reason};
+use crate::{Change, Kind, MeshConfig, Object, ObjectKey, Origin, Problem, Reason, k8s};
 
 pub(crate) use document::parse;
 
@@ -49,10 +50,16 @@ impl ManifestSet {
         }
         if parsed.is_broken {
             // What the file held before may still be meant; it stays until the file can be understood.
+            let is_withdrawn = |key: &ObjectKey| key.kind.grants_access() && parsed.refused.contains_key(key);
             for key in self.files.get(file).into_iter().flatten() {
-                if !objects.contains_key(key) {
+                if !objects.contains_key(key) && !is_withdrawn(key) {
                     objects.insert(key.clone(), self.claims[key][file].clone());
                 }
+            }
+        }
+        for (key, origin) in parsed.refused {
+            if key.kind == Kind::MeshConfig && !objects.contains_key(&key) && !self.claims.contains_key(&key) {
+                objects.insert(key.clone(), (closed(&key), origin));
             }
         }
         Update { changes: self.replace(file, objects), problems }
@@ -108,6 +115,14 @@ impl ManifestSet {
             (_, Some((now, origin))) => Some(Change::Apply(Box::new(now), Some(origin))),
         }
     }
+}
+
+/// The settings in place of some that are written down, cannot be understood and never could: without any, the mesh is
+/// permissive, and it must not open because of a typing error.
+fn closed(key: &ObjectKey) -> Object {
+    let (namespace, name) = (Some(key.namespace.clone()), Some(key.name.clone()));
+    let metadata = k8s::ObjectMeta { namespace, name, ..Default::default() };
+    Object::MeshConfig(MeshConfig { metadata, ..Default::default() })
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{HttpRouteGroup, MeshConfig, TcpRoute, TrafficTarget, k8s};
 
 /// One object of the cluster, of a kind that `osm` reads.
+#[expect(clippy::large_enum_variant, reason = "the World keeps each kind in a map of its own, and a Change boxes it")]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Object {
     /// A namespace; its labels say which mesh it belongs to.

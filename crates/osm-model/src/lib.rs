@@ -3,6 +3,7 @@
 //! No Kubernetes type and no Envoy type is known here. Everything is plain data: owned, comparable, in a fixed order.
 
 mod class;
+mod grants;
 mod identity;
 mod mesh;
 mod service;
@@ -10,8 +11,9 @@ mod settings;
 mod view;
 
 pub use class::{InboundPort, ProxyClass};
+pub use grants::{Grant, Grants, GrantsTo, HttpMatch, Pattern, PolicyName, Reach, TcpPorts};
 pub use identity::{Identity, PodName, ServiceName, TrustDomain};
 pub use mesh::Mesh;
 pub use service::{Endpoint, Protocol, Service, ServicePort};
 pub use settings::{Access, Settings, TlsSettings, TlsVersion};
-pub use view::ProxyView;
+pub use view::{Admitted, ProxyView};

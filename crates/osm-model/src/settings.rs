@@ -25,7 +25,7 @@ pub struct Settings {
 pub enum Access {
     /// Permissive traffic policy mode: every pod of the mesh reaches every service of the mesh.
     Permissive,
-    /// SMI traffic policy mode: only what a policy grants. Without a policy: nobody reaches anybody.
+    /// SMI traffic policy mode: only what a policy grants ([`crate::Grants`]). Without a policy: nobody reaches anybody.
     Granted,
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use osm_api::{Kind, NamespacedName, ObjectKey, Reason, World, k8s};
-use osm_model::{Endpoint, ServiceName};
+use osm_model::{Endpoint, Identity, ServiceName};
 
 use crate::pods::Pods;
 use crate::report::{Finding, Report};
@@ -39,8 +39,10 @@ pub(crate) fn read(
         let addresses = addresses(&key, slice, pods, report);
         for (number, port) in &draft.ports {
             for target in targets(&key, slice, port.name, report) {
-                let sockets = addresses.iter().map(|address| SocketAddr::new(*address, target));
-                let found = sockets.map(|address| Endpoint { address });
+                let found = addresses.iter().map(|(address, identity)| Endpoint {
+                    address: SocketAddr::new(*address, target),
+                    identity: identity.clone(),
+                });
                 endpoints.entry((service.clone(), *number)).or_default().extend(found);
             }
         }
@@ -87,28 +89,28 @@ fn unsupported_family(key: &ObjectKey, slice: &k8s::EndpointSlice, draft: &Servi
     }
 }
 
-/// Addresses of the ready endpoints that are pods with a sidecar.
+/// Addresses of the ready endpoints that are pods with a sidecar, and who answers there.
 fn addresses(
     key: &ObjectKey,
     slice: &k8s::EndpointSlice,
     pods: &Pods<'_>,
     report: &mut Report<'_>,
-) -> BTreeSet<IpAddr> {
-    let mut addresses = BTreeSet::new();
+) -> BTreeMap<IpAddr, Identity> {
+    let mut addresses = BTreeMap::new();
     let mut left_out: BTreeSet<String> = BTreeSet::new();
     for (index, endpoint) in slice.endpoints.iter().flatten().enumerate() {
         // Unknown counts as ready (Kubernetes, EndpointConditions).
         if endpoint.conditions.as_ref().and_then(|conditions| conditions.ready) == Some(false) {
             continue;
         }
-        if !is_meshed_pod(key, endpoint, pods) {
+        let Some(identity) = identity_of(key, endpoint, pods) else {
             left_out.insert(endpoint_name(&key.namespace, endpoint));
             continue;
-        }
+        };
         for address in &endpoint.addresses {
             match address.parse::<Ipv4Addr>() {
                 Ok(address) => {
-                    addresses.insert(IpAddr::V4(address));
+                    addresses.entry(IpAddr::V4(address)).or_insert_with(|| identity.clone());
                 }
                 Err(_) => report.add(
                     key,
@@ -136,13 +138,16 @@ fn addresses(
     addresses
 }
 
-fn is_meshed_pod(key: &ObjectKey, endpoint: &k8s::Endpoint, pods: &Pods<'_>) -> bool {
-    let Some(target) = &endpoint.target_ref else { return false };
+/// The identity of the pod with a sidecar that an endpoint is.
+fn identity_of(key: &ObjectKey, endpoint: &k8s::Endpoint, pods: &Pods<'_>) -> Option<Identity> {
+    let target = endpoint.target_ref.as_ref()?;
     let namespace = target.namespace.as_deref().unwrap_or(&key.namespace);
     // A slice can speak for pods of its own namespace alone.
-    target.kind.as_deref() == Some("Pod")
-        && namespace == key.namespace
-        && pods.is_meshed(&NamespacedName::new(namespace, target.name.as_deref().unwrap_or_default()))
+    if target.kind.as_deref() != Some("Pod") || namespace != key.namespace {
+        return None;
+    }
+    let pod = pods.get(&NamespacedName::new(namespace, target.name.as_deref().unwrap_or_default()))?;
+    Some(pod.identity.clone())
 }
 
 fn endpoint_name(namespace: &str, endpoint: &k8s::Endpoint) -> String {

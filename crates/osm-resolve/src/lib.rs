@@ -3,12 +3,14 @@
 //! [`resolve`] is total: an object that cannot be understood becomes a [`Problem`] and the rest goes on; what is
 //! not understood admits nobody.
 
+mod explain;
 mod resolve;
 
 mod endpoints;
 mod mesh_config;
 mod namespaces;
 mod pods;
+mod policies;
 mod protocol;
 mod proxies;
 mod report;
@@ -17,5 +19,6 @@ mod services;
 mod settings;
 mod tls;
 
+pub use explain::{Caller, Explanation, Question, Request, Verdict, explain};
 pub use osm_api::Problem;
 pub use resolve::{ResolveOptions, resolve};

@@ -10,7 +10,7 @@ use crate::selection::LabelIndex;
 use crate::{ResolveOptions, namespaces};
 
 /// The service account of a pod that names none (Kubernetes, ServiceAccount admission).
-const DEFAULT_SERVICE_ACCOUNT: &str = "default";
+pub(crate) const DEFAULT_SERVICE_ACCOUNT: &str = "default";
 
 /// A pod with a sidecar.
 #[derive(Clone, Debug)]
@@ -66,8 +66,9 @@ impl<'w> Pods<'w> {
         self.meshed.values()
     }
 
-    pub(crate) fn is_meshed(&self, name: &NamespacedName) -> bool {
-        self.meshed.contains_key(name)
+    /// The pod of this name, if it has a sidecar.
+    pub(crate) fn get(&self, name: &NamespacedName) -> Option<&MeshedPod<'w>> {
+        self.meshed.get(name)
     }
 
     pub(crate) fn selected(&self, namespace: &str, selector: &BTreeMap<String, String>) -> Selected<'_, 'w> {

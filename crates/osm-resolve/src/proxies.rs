@@ -45,6 +45,17 @@ pub(crate) fn classes(
     pods.meshed().map(class).collect()
 }
 
+/// The pods' ports behind one port of a service.
+pub(crate) fn targets(draft: &ServiceDraft<'_>, port: &PortDraft<'_>) -> BTreeSet<u16> {
+    match port.target {
+        Target::Number(number) => BTreeSet::from([number]),
+        Target::Name(name) => {
+            let ports = draft.pods.iter().filter_map(|pod| named_port(pod.object, name));
+            ports.filter(|port| !SIDECAR_PORTS.contains(port)).collect()
+        }
+    }
+}
+
 /// Takes the pod's port for the service, unless a service before it (by name) speaks something else there.
 fn take_port<'d>(
     used: &mut BTreeMap<u16, Use<'d>>,

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use osm_api::{Problem, World};
-use osm_model::{Endpoint, Mesh, Service, ServiceName, ServicePort, TrustDomain};
+use osm_model::{Access, Endpoint, Grants, Mesh, Service, ServiceName, ServicePort, TrustDomain};
 
 use crate::pods::Pods;
 use crate::report::Report;
 use crate::services::ServiceDraft;
-use crate::{endpoints, namespaces, proxies, services, settings};
+use crate::settings::Policies;
+use crate::{endpoints, namespaces, policies, proxies, services, settings};
 
 /// What the World does not say: which mesh is meant, and the domains of its names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,14 +40,27 @@ impl Default for ResolveOptions {
 /// What the objects of a World mean together, and what is wrong with them, in a fixed order.
 pub fn resolve(world: &World, options: &ResolveOptions) -> (Mesh, Vec<Problem>) {
     let mut report = Report::new(world);
-    let settings = settings::read(world, options, &mut report);
+    let found = settings::read(world, options, &mut report);
     let namespaces = namespaces::of_mesh(world, options, &mut report);
     let pods = Pods::read(world, &namespaces, options, &mut report);
     let drafts = services::read(world, &namespaces, &pods, &mut report);
     let endpoints = endpoints::read(world, &namespaces, &pods, &drafts, &mut report);
     let proxies = proxies::classes(&pods, &drafts, &mut report);
     let services = assemble(&drafts, endpoints);
-    (Mesh { settings, services, proxies }, report.finish())
+    let grants = match found.policies {
+        Policies::Count => policies::read(world, &namespaces, &pods, &mut report),
+        // Read all the same, for what is wrong in them.
+        Policies::AdmitNobody => {
+            policies::read(world, &namespaces, &pods, &mut report);
+            Grants::default()
+        }
+    };
+    if found.settings.access == Access::Granted && found.policies == Policies::Count && grants.is_empty() {
+        settings::report_nobody(world, options, &mut report);
+    }
+    let ports = services.values().flat_map(|service| &service.ports);
+    let http_ports = ports.filter(|(_, port)| port.protocol.is_http()).map(|(number, _)| *number).collect();
+    (Mesh { settings: found.settings, services, http_ports, proxies, grants }, report.finish())
 }
 
 fn assemble(
@@ -58,7 +72,8 @@ fn assemble(
         let mut ports = BTreeMap::new();
         for (number, port) in &draft.ports {
             let endpoints = endpoints.remove(&(name.clone(), *number)).unwrap_or_default();
-            ports.insert(*number, ServicePort { protocol: port.protocol, endpoints });
+            let targets = proxies::targets(draft, port);
+            ports.insert(*number, ServicePort { protocol: port.protocol, targets, endpoints });
         }
         let addresses = draft.addresses.clone();
         let identities = draft.pods.iter().map(|pod| pod.identity.clone()).collect();

@@ -1,6 +1,6 @@
 //! Clusters (CDS): one for each port of each service, one for each port of the pod, and two that are always the same.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
 use envoy_types::pb::envoy::config::cluster::v3 as envoy;
 use envoy_types::pb::envoy::config::cluster::v3::cluster::{
@@ -98,9 +98,8 @@ pub(crate) fn passthrough() -> Resource {
 
 /// The pods' port, where it is one and not the service's.
 fn target(port: u16, served: &ServicePort) -> Option<envoy_types::pb::google::protobuf::UInt32Value> {
-    let targets: BTreeSet<u16> = served.endpoints.iter().map(|endpoint| endpoint.address.port()).collect();
-    match targets.first() {
-        Some(target) if targets.len() == 1 && *target != port => number(u32::from(*target)),
+    match served.targets.first() {
+        Some(target) if served.targets.len() == 1 && *target != port => number(u32::from(*target)),
         Some(_) | None => None,
     }
 }

@@ -1,5 +1,7 @@
 //! Load assignments (EDS): the endpoints of each cluster that is fetched.
 
+use std::collections::BTreeSet;
+
 use envoy_types::pb::envoy::config::endpoint::v3 as envoy;
 use envoy_types::pb::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
 use osm_model::Service;
@@ -15,8 +17,8 @@ pub(crate) fn of_service(service: &Service, port: u16) -> Option<Resource> {
         return None;
     }
     let name = service_cluster(&service.name, port);
-    let sockets = service.ports[&port].endpoints.iter().map(|endpoint| endpoint.address);
-    let assignment = assignment(&name, sockets.map(|socket| (socket.ip().to_string(), socket.port())));
+    let sockets: BTreeSet<_> = service.ports[&port].endpoints.iter().map(|endpoint| endpoint.address).collect();
+    let assignment = assignment(&name, sockets.into_iter().map(|socket| (socket.ip().to_string(), socket.port())));
     Some(encode(&name, &assignment))
 }
 

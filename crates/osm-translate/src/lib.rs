@@ -16,6 +16,7 @@ mod json;
 mod memo;
 mod names;
 mod parts;
+mod rbac;
 mod tls;
 
 pub use json::{JsonError, resource_to_json, to_json};

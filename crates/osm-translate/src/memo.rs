@@ -7,47 +7,52 @@ use std::collections::BTreeMap;
 #[derive(Debug)]
 pub(crate) struct Memo<K, A, R> {
     slots: BTreeMap<K, Slot<A, R>>,
-    round: u64,
+    /// How often a result was asked for.
+    asked: u64,
 }
 
 #[derive(Debug)]
 struct Slot<A, R> {
     argument: A,
     result: R,
-    /// The round in which it was used last.
+    /// The value of `asked` when it was used last.
     used: u64,
 }
 
 impl<K, A, R> Default for Memo<K, A, R> {
     fn default() -> Memo<K, A, R> {
-        Memo { slots: BTreeMap::new(), round: 0 }
+        Memo { slots: BTreeMap::new(), asked: 0 }
     }
 }
 
 impl<K: Ord, A: PartialEq, R: Clone> Memo<K, A, R> {
-    /// The result of `make(&argument)`, from the slot if its argument was the same.
-    pub(crate) fn get(&mut self, slot: K, argument: A, make: impl FnOnce(&A) -> R) -> R {
-        let round = self.round;
-        if let Some(slot) = self.slots.get_mut(&slot)
-            && slot.argument == argument
-        {
+    /// The result for the argument, from the slot if its argument was the same. `make` is given what the slot held
+    /// before, so that parts that come out equal can stay the same values.
+    pub(crate) fn get(&mut self, slot: K, argument: A, make: impl FnOnce(&A, Option<&R>) -> R) -> R {
+        self.asked += 1;
+        let used = self.asked;
+        let held = self.slots.get_mut(&slot);
+        if let Some(held) = held {
+            if held.argument != argument {
+                held.result = make(&argument, Some(&held.result));
+            }
             // The newer argument: its parts are those that the next caller holds too, and equal pointers compare fast.
-            slot.argument = argument;
-            slot.used = round;
-            return slot.result.clone();
+            held.argument = argument;
+            held.used = used;
+            return held.result.clone();
         }
-        let result = make(&argument);
-        self.slots.insert(slot, Slot { argument, result: result.clone(), used: round });
+        let result = make(&argument, None);
+        self.slots.insert(slot, Slot { argument, result: result.clone(), used });
         result
     }
 
-    /// Ends a round. When there are more than `limit` slots, those that the round did not use are forgotten.
-    pub(crate) fn end_round(&mut self, limit: usize) {
-        if self.slots.len() > limit {
-            let round = self.round;
-            self.slots.retain(|_, slot| slot.used == round);
+    /// Keeps no more than twice `limit` results: above, those that were not among the last `limit` that were asked for
+    /// are forgotten. Half of them at least, so that it is seldom done.
+    pub(crate) fn trim(&mut self, limit: usize) {
+        if self.slots.len() > 2 * limit {
+            let oldest = self.asked.saturating_sub(limit as u64);
+            self.slots.retain(|_, slot| slot.used > oldest);
         }
-        self.round += 1;
     }
 }
 
@@ -58,27 +63,29 @@ mod tests {
     #[test]
     fn a_result_is_made_again_when_any_part_of_its_argument_changes() {
         let mut memo: Memo<&str, (u8, u8), u8> = Memo::default();
-        let mut made = 0;
+        let mut made = Vec::new();
         let mut get = |argument: (u8, u8)| {
-            memo.get("sum", argument, |(a, b)| {
-                made += 1;
+            memo.get("sum", argument, |(a, b), before| {
+                made.push(before.copied());
                 a + b
             })
         };
         assert_eq!((get((1, 2)), get((1, 2)), get((1, 3))), (3, 3, 4));
-        assert_eq!(made, 2);
+        assert_eq!(made, [None, Some(3)]);
     }
 
     #[test]
-    fn above_the_limit_what_a_round_did_not_use_is_forgotten() {
+    fn above_the_limit_what_was_asked_for_last_is_kept() {
         let mut memo: Memo<u8, u8, u8> = Memo::default();
-        for slot in 0..4 {
-            memo.get(slot, slot, |argument| *argument);
-        }
-        memo.end_round(4);
-        assert_eq!(memo.slots.len(), 4);
-        memo.get(3, 3, |argument| *argument);
-        memo.end_round(3);
-        assert_eq!(memo.slots.keys().copied().collect::<Vec<_>>(), [3]);
+        let mut ask = |slots: std::ops::Range<u8>| {
+            for slot in slots {
+                memo.get(slot, slot, |argument, _| *argument);
+            }
+            memo.trim(2);
+            memo.slots.keys().copied().collect::<Vec<_>>()
+        };
+        assert_eq!(ask(0..4), [0, 1, 2, 3]);
+        assert_eq!(ask(0..1), [0, 1, 2, 3]);
+        assert_eq!(ask(4..5), [0, 4]);
     }
 }

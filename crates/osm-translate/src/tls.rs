@@ -1,5 +1,7 @@
 //! TLS between proxies. Only names of secrets are here: the pod's agent holds what they name.
 
+use std::collections::BTreeSet;
+
 use envoy_types::pb::envoy::config::core::v3::TransportSocket;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as envoy;
 use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::common_tls_context::{
@@ -21,33 +23,50 @@ const NOBODY: &str = "nobody.invalid";
 /// A client's side towards one service: only the service's own identities may answer.
 pub(crate) fn upstream(service: &Service, settings: &Settings) -> TransportSocket {
     let names = service.identities.iter().map(|identity| identity.dns_name(&settings.trust_domain));
-    let mut matchers: Vec<_> = names.map(exact_dns_name).collect();
-    if matchers.is_empty() {
-        matchers.push(exact_dns_name(NOBODY.to_owned()));
-    }
-    let names = envoy::CertificateValidationContext { match_typed_subject_alt_names: matchers, ..Default::default() };
-    let validation = CombinedCertificateValidationContext {
-        default_validation_context: Some(names),
-        validation_context_sds_secret_config: Some(secret(ROOT_CERT)),
-        ..Default::default()
-    };
     let context = envoy::UpstreamTlsContext {
-        common_tls_context: Some(common(&settings.tls, ValidationContextType::CombinedValidationContext(validation))),
+        common_tls_context: Some(common(&settings.tls, only(names.collect()))),
         sni: fqdn(&service.name, settings),
         ..Default::default()
     };
     transport_socket("envoy.transport_sockets.tls", pack_any(context))
 }
 
-/// A server's side: every client shows a certificate of the mesh.
-pub(crate) fn downstream(settings: &Settings) -> TransportSocket {
-    let validation = ValidationContextType::ValidationContextSdsSecretConfig(secret(ROOT_CERT));
+/// Whose certificates a server accepts.
+#[derive(Clone, Debug)]
+pub(crate) enum Clients {
+    /// Every workload's of the mesh.
+    OfMesh,
+    /// Those of these identities, by the DNS names in them; nobody's when there is none.
+    Only(BTreeSet<String>),
+}
+
+/// A server's side: every client shows a certificate of the mesh. One that is not accepted ends the handshake, before
+/// the client could hear anything.
+pub(crate) fn downstream(clients: Clients, settings: &Settings) -> TransportSocket {
+    let validation = match clients {
+        Clients::OfMesh => ValidationContextType::ValidationContextSdsSecretConfig(secret(ROOT_CERT)),
+        Clients::Only(names) => only(names),
+    };
     let context = envoy::DownstreamTlsContext {
         common_tls_context: Some(common(&settings.tls, validation)),
         require_client_certificate: yes(),
         ..Default::default()
     };
     transport_socket("envoy.transport_sockets.tls", pack_any(context))
+}
+
+/// Certificates of the mesh with one of these DNS names; with none of them there is nobody whose it could be.
+fn only(names: BTreeSet<String>) -> ValidationContextType {
+    let mut matchers: Vec<_> = names.into_iter().map(exact_dns_name).collect();
+    if matchers.is_empty() {
+        matchers.push(exact_dns_name(NOBODY.to_owned()));
+    }
+    let names = envoy::CertificateValidationContext { match_typed_subject_alt_names: matchers, ..Default::default() };
+    ValidationContextType::CombinedValidationContext(CombinedCertificateValidationContext {
+        default_validation_context: Some(names),
+        validation_context_sds_secret_config: Some(secret(ROOT_CERT)),
+        ..Default::default()
+    })
 }
 
 fn common(tls: &TlsSettings, validation: ValidationContextType) -> envoy::CommonTlsContext {

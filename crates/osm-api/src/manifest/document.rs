@@ -1,5 +1,7 @@
 //! One text, its documents, and the object in each.
 
+use std::collections::BTreeMap;
+
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -14,7 +16,7 @@ pub(crate) struct Parsed {
     pub(crate) objects: Vec<(Object, Origin)>,
     pub(crate) problems: Vec<Problem>,
     /// Objects that are written down, but not so that they can be understood.
-    pub(crate) refused: Vec<(ObjectKey, Origin)>,
+    pub(crate) refused: BTreeMap<ObjectKey, Origin>,
     /// Some document held an object that could not be read, so that what is missing may not be gone.
     pub(crate) is_broken: bool,
 }
@@ -142,7 +144,7 @@ impl Parsed {
                 self.refuse(origin, &subject, &field, &message, "correct the value; the object is not used");
                 let namespace = if namespace.is_empty() { "default" } else { &namespace };
                 let key = ObjectKey::new(kind, if kind.is_namespaced() { namespace } else { "" }, &name);
-                self.refused.push((key, origin.clone()));
+                self.refused.insert(key, origin.clone());
             }
         }
     }

@@ -4,17 +4,17 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use osm_api::{Change, Object, World};
-use osm_model::{Access, Mesh};
+use osm_model::{Access, Admitted, Mesh};
 use osm_resolve::{ResolveOptions, resolve};
 use proptest::prelude::*;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-fn read<T: DeserializeOwned>(object: Value) -> T {
+pub(crate) fn read<T: DeserializeOwned>(object: Value) -> T {
     serde_json::from_value(object).expect("every value here has the type of its field")
 }
 
-fn world(objects: &[Object]) -> World {
+pub(crate) fn world(objects: &[Object]) -> World {
     let mut world = World::default();
     for object in objects {
         world.apply(Change::Apply(Box::new(object.clone()), None));
@@ -22,16 +22,16 @@ fn world(objects: &[Object]) -> World {
     world
 }
 
-fn mesh(objects: &[Object]) -> Mesh {
+pub(crate) fn mesh(objects: &[Object]) -> Mesh {
     resolve(&world(objects), &ResolveOptions::default()).0
 }
 
-fn namespace(name: &str, label: &str) -> Object {
+pub(crate) fn namespace(name: &str, label: &str) -> Object {
     let metadata = json!({"name": name, "labels": {(label): "osm"}});
     Object::Namespace(read(json!({"metadata": metadata})))
 }
 
-fn mesh_config(is_permissive: bool) -> Object {
+pub(crate) fn mesh_config(is_permissive: bool) -> Object {
     let spec = json!({"traffic": {"enablePermissiveTrafficPolicyMode": is_permissive}});
     let metadata = json!({"name": "osm-mesh-config", "namespace": "osm-system"});
     Object::MeshConfig(read(json!({"metadata": metadata, "spec": spec})))
@@ -99,7 +99,9 @@ fn pod(place: &'static str) -> impl Strategy<Value = Object> {
         let annotations = if is_meshed { json!({"openservicemesh.io/injected": "init: asked for"}) } else { json!({}) };
         let container = json!({"name": "app", "ports": [{"name": "web", "containerPort": port}]});
         let metadata = json!({"name": name, "namespace": place, "labels": labels, "annotations": annotations});
-        Object::Pod(read(json!({"metadata": metadata, "spec": {"containers": [container]}})))
+        Object::Pod(read(
+            json!({"metadata": metadata, "spec": {"containers": [container], "serviceAccountName": name}}),
+        ))
     })
 }
 
@@ -126,7 +128,7 @@ fn slice(place: &'static str) -> impl Strategy<Value = Object> {
 }
 
 /// Objects of one namespace, the namespace itself left out.
-fn objects(place: &'static str, number: u8) -> impl Strategy<Value = Vec<Object>> {
+pub(crate) fn objects(place: &'static str, number: u8) -> impl Strategy<Value = Vec<Object>> {
     let object = prop_oneof![
         service(place, number).boxed(),
         pod(place).boxed(),
@@ -173,6 +175,8 @@ proptest! {
         let mut together = mesh(&all);
         together.services.retain(|name, _| name.namespace == "shop");
         together.proxies.retain(|name, _| name.namespace == "shop");
+        let ports = together.services.values().flat_map(|service| &service.ports);
+        together.http_ports = ports.filter(|(_, port)| port.protocol.is_http()).map(|(number, _)| *number).collect();
         prop_assert_eq!(together, alone);
     }
 
@@ -193,7 +197,9 @@ proptest! {
         let mesh = mesh(&all);
         prop_assert_eq!(mesh.settings.access, Access::Granted);
         for class in mesh.classes() {
-            prop_assert_eq!(mesh.view(class).outbound, Vec::new());
+            let view = mesh.view(class);
+            prop_assert_eq!(view.outbound, Vec::new());
+            prop_assert_eq!(view.admitted, Admitted::Granted(Default::default()));
         }
     }
 }

@@ -14,17 +14,18 @@ use prost::Message;
 use super::*;
 
 /// What is reached from these is kept: the resources, and what translate packs into them.
-const ROOTS: [&str; 14] = [
+const ROOTS: [&str; 15] = [
     ".envoy.config.cluster.v3.Cluster",
     ".envoy.config.endpoint.v3.ClusterLoadAssignment",
     ".envoy.config.listener.v3.Listener",
     ".envoy.config.route.v3.RouteConfiguration",
     ".envoy.extensions.access_loggers.stream.v3.StdoutAccessLog",
+    ".envoy.extensions.filters.http.rbac.v3.RBAC",
+    ".envoy.extensions.filters.http.rbac.v3.RBACPerRoute",
     ".envoy.extensions.filters.http.router.v3.Router",
     ".envoy.extensions.filters.listener.original_dst.v3.OriginalDst",
     ".envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector",
     ".envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-    ".envoy.extensions.filters.network.rbac.v3.RBAC",
     ".envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
     ".envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
     ".envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",

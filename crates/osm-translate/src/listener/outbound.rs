@@ -12,19 +12,17 @@ use osm_xds::Resource;
 
 use super::{listener, original_destination, tcp_proxy};
 use crate::cluster::is_dialled_by_pod;
-use crate::http::connection_manager;
+use crate::http;
 use crate::names::{
     BLACKHOLE, OUTBOUND_LISTENER, OUTBOUND_PORT, PASSTHROUGH, outbound_http_chain, outbound_routes, outbound_tcp_chain,
     service_cluster,
 };
 use crate::parts::{encode, number, single};
 
-/// The listener for these services: one chain for each HTTP port, however many services are on it, and one for each
-/// port of a TCP service.
-pub(crate) fn outbound(services: &[Arc<Service>], settings: &Settings) -> Resource {
-    let ports = services.iter().flat_map(|service| &service.ports);
-    let http: BTreeSet<u16> = ports.filter(|(_, port)| port.protocol.is_http()).map(|(number, _)| *number).collect();
-    let mut chains: Vec<envoy::FilterChain> = http.into_iter().map(http_chain).collect();
+/// The listener for these services: one chain for each HTTP port, whatever services are on it, and one for each port of
+/// a TCP service.
+pub(crate) fn outbound(services: &[Arc<Service>], http_ports: &BTreeSet<u16>, settings: &Settings) -> Resource {
+    let mut chains: Vec<envoy::FilterChain> = http_ports.iter().copied().map(http_chain).collect();
     let mut taken = BTreeSet::new();
     for service in services {
         for (number, port) in service.ports.iter().filter(|(_, port)| !port.protocol.is_http()) {
@@ -44,7 +42,7 @@ fn http_chain(port: u16) -> envoy::FilterChain {
     envoy::FilterChain {
         name: outbound_http_chain(port),
         filter_chain_match: Some(destination(port, &[])),
-        filters: vec![connection_manager(&outbound_routes(port))],
+        filters: vec![http::outbound(&outbound_routes(port))],
         ..Default::default()
     }
 }

@@ -5,12 +5,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use osm_model::{
-    Access, Endpoint, Identity, InboundPort, Protocol, ProxyClass, ProxyView, Service, ServiceName, ServicePort,
-    Settings, TlsSettings, TlsVersion, TrustDomain,
+    Access, Admitted, Endpoint, Grant, HttpMatch, Identity, InboundPort, Pattern, PolicyName, Protocol, ProxyClass,
+    ProxyView, Service, ServiceName, ServicePort, Settings, TcpPorts, TlsSettings, TlsVersion, TrustDomain,
 };
 use serde::Deserialize;
 
-/// The whole input. `access: granted` admits nobody; identities and services are `namespace/name`.
+/// The whole input. With `access: granted` nobody is admitted but by `grants`; identities, services and policies are
+/// `namespace/name`. The HTTP ports of the mesh are those of the services and `http_ports`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct View {
@@ -29,6 +30,32 @@ struct View {
     inbound: BTreeMap<u16, String>,
     #[serde(default)]
     services: BTreeMap<String, WrittenService>,
+    #[serde(default)]
+    http_ports: BTreeSet<u16>,
+    #[serde(default)]
+    grants: BTreeMap<String, WrittenGrant>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenGrant {
+    sources: Vec<String>,
+    #[serde(default)]
+    http: Vec<WrittenMatch>,
+    #[serde(default)]
+    tcp: BTreeSet<u16>,
+    #[serde(default)]
+    any_tcp: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenMatch {
+    path: Option<String>,
+    #[serde(default)]
+    methods: BTreeSet<String>,
+    #[serde(default)]
+    headers: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize)]
@@ -66,8 +93,32 @@ pub(crate) fn read(input: &str) -> ProxyView {
     let settings = Settings { access, egress: view.egress, tls, ..settings() };
     let inbound = view.inbound.iter().map(|(port, written)| InboundPort { port: *port, protocol: protocol(written) });
     let class = ProxyClass { identity: identity(&view.proxy), inbound: inbound.collect() };
-    let outbound = view.services.into_iter().map(|(name, written)| Arc::new(service(&name, written))).collect();
-    ProxyView { settings, class, outbound }
+    let outbound: Vec<_> = view.services.into_iter().map(|(name, written)| Arc::new(service(&name, written))).collect();
+    let ports = outbound.iter().flat_map(|service| &service.ports);
+    let mut http_ports: BTreeSet<u16> =
+        ports.filter(|(_, p)| p.protocol.is_http()).map(|(number, _)| *number).collect();
+    http_ports.extend(view.http_ports);
+    let grants = view.grants.into_iter().map(|(name, written)| grant(&name, written)).collect();
+    let admitted = match settings.access {
+        Access::Permissive => Admitted::Everybody,
+        Access::Granted => Admitted::Granted(Arc::new(grants)),
+    };
+    ProxyView { settings, class, outbound, http_ports, admitted }
+}
+
+fn grant(name: &str, written: WrittenGrant) -> (PolicyName, Grant) {
+    let one = |written: WrittenMatch| HttpMatch {
+        path: written.path.map(Pattern),
+        methods: written.methods,
+        headers: written.headers.into_iter().map(|(name, value)| (name, Pattern(value))).collect(),
+    };
+    let policy = identity(name);
+    let grant = Grant {
+        sources: written.sources.iter().map(|source| identity(source)).collect(),
+        http: written.http.into_iter().map(one).collect(),
+        tcp: if written.any_tcp { TcpPorts::Any } else { TcpPorts::Only(written.tcp) },
+    };
+    (PolicyName { namespace: policy.namespace, name: policy.service_account }, grant)
 }
 
 /// The settings of a mesh that nobody told anything.
@@ -82,15 +133,24 @@ pub(crate) fn settings() -> Settings {
 }
 
 fn service(name: &str, written: WrittenService) -> Service {
-    let port = |port: WrittenPort| ServicePort {
-        protocol: protocol(&port.protocol),
-        endpoints: port.endpoints.into_iter().map(|address| Endpoint { address }).collect(),
+    let anybody = identity(written.identities.first().map_or("shop/anybody", String::as_str));
+    let port = |number: u16, port: WrittenPort| {
+        let targets: BTreeSet<u16> = port.endpoints.iter().map(SocketAddr::port).collect();
+        ServicePort {
+            protocol: protocol(&port.protocol),
+            targets: if targets.is_empty() { BTreeSet::from([number]) } else { targets },
+            endpoints: port
+                .endpoints
+                .into_iter()
+                .map(|address| Endpoint { address, identity: anybody.clone() })
+                .collect(),
+        }
     };
     let (namespace, name) = name.split_once('/').expect("a service is namespace/name");
     Service {
         name: ServiceName { namespace: namespace.to_owned(), name: name.to_owned() },
         addresses: written.addresses,
-        ports: written.ports.into_iter().map(|(number, written)| (number, port(written))).collect(),
+        ports: written.ports.into_iter().map(|(number, written)| (number, port(number, written))).collect(),
         identities: written.identities.iter().map(|written| identity(written)).collect(),
     }
 }
