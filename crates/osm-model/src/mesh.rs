@@ -14,15 +14,36 @@ pub struct Mesh {
     pub settings: Settings,
     /// Every service of the mesh. Shared, so that a view is a list of pointers.
     pub services: BTreeMap<ServiceName, Arc<Service>>,
-    /// Every port on which one of the services speaks HTTP.
-    pub http_ports: BTreeSet<u16>,
     /// The class of each pod with a sidecar.
     pub proxies: BTreeMap<PodName, ProxyClass>,
     /// What policies grant. In permissive mode it counts for nothing.
     pub grants: Grants,
+    /// Every port on which one of the services speaks HTTP.
+    http_ports: BTreeSet<u16>,
+    /// The services that each identity may answer for, so that a view need not look at all of them.
+    #[serde(skip)]
+    served_by: BTreeMap<Identity, BTreeSet<ServiceName>>,
 }
 
 impl Mesh {
+    /// From its parts. A service may be replaced by an equal one afterwards, and by no other.
+    pub fn new(
+        settings: Settings,
+        services: BTreeMap<ServiceName, Arc<Service>>,
+        proxies: BTreeMap<PodName, ProxyClass>,
+        grants: Grants,
+    ) -> Mesh {
+        let ports = services.values().flat_map(|service| &service.ports);
+        let http_ports = ports.filter(|(_, port)| port.protocol.is_http()).map(|(number, _)| *number).collect();
+        let mut served_by: BTreeMap<Identity, BTreeSet<ServiceName>> = BTreeMap::new();
+        for (name, service) in &services {
+            for identity in &service.identities {
+                served_by.entry(identity.clone()).or_default().insert(name.clone());
+            }
+        }
+        Mesh { settings, services, proxies, grants, http_ports, served_by }
+    }
+
     /// All that one class of proxies may know.
     ///
     /// Laws: a view does not change by what its class cannot reach, but for the numbers of HTTP ports; in permissive
@@ -45,6 +66,7 @@ impl Mesh {
 
     fn granted_services(&self, source: &Identity) -> Vec<Arc<Service>> {
         let Some(reach) = self.grants.from(source) else { return Vec::new() };
-        self.services.values().filter_map(|service| service.reached_by(reach)).collect()
+        let names: BTreeSet<&ServiceName> = reach.keys().filter_map(|to| self.served_by.get(to)).flatten().collect();
+        names.into_iter().filter_map(|name| self.services.get(name)?.reached_by(reach)).collect()
     }
 }

@@ -58,9 +58,7 @@ pub fn resolve(world: &World, options: &ResolveOptions) -> (Mesh, Vec<Problem>) 
     if found.settings.access == Access::Granted && found.policies == Policies::Count && grants.is_empty() {
         settings::report_nobody(world, options, &mut report);
     }
-    let ports = services.values().flat_map(|service| &service.ports);
-    let http_ports = ports.filter(|(_, port)| port.protocol.is_http()).map(|(number, _)| *number).collect();
-    (Mesh { settings: found.settings, services, http_ports, proxies, grants }, report.finish())
+    (Mesh::new(found.settings, services, proxies, grants), report.finish())
 }
 
 fn assemble(

@@ -41,6 +41,12 @@ pub fn bootstrap(of: &Bootstrap<'_>) -> Value {
             "cds_config": from_ads.clone(),
             "lds_config": from_ads,
         },
+        // Above 100 instructions Envoy would refuse a regular expression, and with it all rules of the port. Policies are
+        // held to a size that stays below this limit before they get here.
+        "layered_runtime": { "layers": [{
+            "name": "limits",
+            "static_layer": { "re2.max_program_size.error_level": 32768 },
+        }] },
         "static_resources": { "clusters": [agent_cluster(of.xds_socket)] },
         "stats_config": { "stats_matcher": { "inclusion_list": { "patterns": counted() } } },
     })

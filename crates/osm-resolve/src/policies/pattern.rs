@@ -11,8 +11,8 @@ use regex_syntax::ast::{
 /// RE2 repeats something no more often (re2/parse.cc, maximum_repeat_count), repetitions of repetitions included.
 const REPEAT_LIMIT: u32 = 1000;
 
-/// Single characters in a pattern, each counted as often as it is repeated. What RE2 makes of them stays far below its
-/// 8 MB, above which it refuses the pattern.
+/// Single characters in a pattern, each counted as often as it is repeated. What RE2 makes of them stays below the 32768
+/// instructions that a sidecar's Envoy is told to take.
 const WEIGHT_LIMIT: u32 = 2000;
 
 /// A pattern, or why there is none.

@@ -175,8 +175,7 @@ proptest! {
         let mut together = mesh(&all);
         together.services.retain(|name, _| name.namespace == "shop");
         together.proxies.retain(|name, _| name.namespace == "shop");
-        let ports = together.services.values().flat_map(|service| &service.ports);
-        together.http_ports = ports.filter(|(_, port)| port.protocol.is_http()).map(|(number, _)| *number).collect();
+        let together = Mesh::new(together.settings, together.services, together.proxies, together.grants);
         prop_assert_eq!(together, alone);
     }
 

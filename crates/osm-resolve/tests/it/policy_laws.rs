@@ -42,7 +42,11 @@ fn route() -> impl Strategy<Value = Object> {
 }
 
 fn subject(kinds: &'static [&'static str]) -> impl Strategy<Value = Value> {
-    (pick(kinds), pick(&["a", "b", "c", "gone", ""]), pick(&["shop", "shop", "bank", ""]))
+    (
+        pick(kinds),
+        pick(&["a", "b", "c", "a", "b", "c", "gone", ""]),
+        pick(&["shop", "shop", "shop", "shop", "bank", ""]),
+    )
         .prop_map(|(kind, name, namespace)| json!({"kind": kind, "name": name, "namespace": namespace}))
 }
 
@@ -76,6 +80,25 @@ fn policies() -> impl Strategy<Value = Vec<Object>> {
 fn base(is_permissive: bool, ours: &[Object], others: &[Object]) -> Vec<Object> {
     let mut all = vec![namespace("shop", MONITORED_BY), namespace("bank", MONITORED_BY), mesh_config(is_permissive)];
     all.extend(ours.iter().chain(others).cloned());
+    // One service that every account serves, on a port of each kind, so that there is always something to reach.
+    for account in ["a", "b", "c"] {
+        let annotations = json!({"openservicemesh.io/injected": "init"});
+        let metadata = json!({"name": format!("all-{account}"), "namespace": "shop", "labels": {"all": "yes"}, "annotations": annotations});
+        let spec = json!({"serviceAccountName": account, "containers": []});
+        all.push(Object::Pod(read(json!({"metadata": metadata, "spec": spec}))));
+    }
+    let ports =
+        json!([{"port": 80, "appProtocol": "http", "name": "h"}, {"port": 81, "appProtocol": "tcp", "name": "t"}]);
+    let spec = json!({"clusterIP": "10.96.9.9", "selector": {"all": "yes"}, "ports": ports});
+    all.push(Object::Service(read(json!({"metadata": {"name": "all", "namespace": "shop"}, "spec": spec}))));
+    let endpoint = |(index, account): (usize, &&str)| json!({"addresses": [format!("10.244.9.{index}")], "targetRef": {"kind": "Pod", "name": format!("all-{account}")}});
+    let endpoints: Vec<Value> = ["a", "b", "c"].iter().enumerate().map(endpoint).collect();
+    let labels = json!({"kubernetes.io/service-name": "all"});
+    let metadata = json!({"name": "all", "namespace": "shop", "labels": labels});
+    let ports = json!([{"name": "h", "port": 80}, {"name": "t", "port": 81}]);
+    all.push(Object::EndpointSlice(read(
+        json!({"metadata": metadata, "addressType": "IPv4", "endpoints": endpoints, "ports": ports}),
+    )));
     all
 }
 
@@ -114,6 +137,10 @@ proptest! {
             let us = &view.class.identity;
             for service in &view.outbound {
                 prop_assert!(!service.ports.is_empty());
+                for identity in &service.identities {
+                    let is_named = |kind| is_written(&all, us, identity, kind);
+                    prop_assert!(is_named("HTTPRouteGroup") || is_named("TCPRoute"), "{us} sees {identity}");
+                }
                 for port in service.ports.values() {
                     let is_open = |to: &Identity| is_written(&all, us, to, rule_kind(port.protocol.is_http()));
                     prop_assert!(service.identities.iter().any(is_open), "{us} sees {service:?}");

@@ -2,5 +2,8 @@
 
 mod envoy;
 mod golden;
+mod lab;
 mod laws;
+mod scale;
+mod traffic;
 mod view;
