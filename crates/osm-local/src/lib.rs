@@ -25,6 +25,7 @@ mod pod_task;
 mod probes;
 mod process;
 mod publish;
+mod reach;
 mod runner;
 mod services;
 mod spawn;
@@ -36,7 +37,9 @@ mod volumes;
 
 pub use addresses::{CLUSTER_DOMAIN, DNS, GATEWAY};
 pub use control::{Changes, ManifestText, Outcome, Request, Response};
-pub use desired::{Desired, DesiredPod, MAX_PODS, OSM_NAMESPACE, Replacement, completed, desired};
+pub use desired::{
+    Desired, DesiredDeployment, DesiredJob, DesiredPod, MAX_PODS, OSM_NAMESPACE, Owner, Replacement, completed, desired,
+};
 pub use hidden::run_hidden;
 pub use host::{Down, Failure, Local, Up};
 pub use images::{Image, Images, ImagesError};

@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::admission::{Admitted, fields};
-use crate::desired::service_account;
+use crate::desired::{Owner, service_account};
 use crate::images::Images;
 use crate::network::{PodNamespaces, Router};
 use crate::pod::{Lifecycle, Phase, Step};
@@ -49,7 +49,7 @@ pub(crate) struct Start {
     pub(crate) name: NamespacedName,
     pub(crate) ip: Ipv4Addr,
     pub(crate) interface: String,
-    pub(crate) deployment: Option<NamespacedName>,
+    pub(crate) owner: Option<Owner>,
     pub(crate) created: Timestamp,
     pub(crate) admitted: Admitted,
     pub(crate) images: Images,
@@ -60,6 +60,10 @@ pub(crate) struct Start {
 pub(crate) struct PodReport {
     pub(crate) status: PodStatus,
     pub(crate) pod: Arc<k8s::Pod>,
+    /// Since when it is ready; none while it is not.
+    pub(crate) ready_since: Option<Timestamp>,
+    /// When it succeeded or failed.
+    pub(crate) ended_at: Option<Timestamp>,
     /// Nothing of it is left, and it was told to stop.
     pub(crate) is_gone: bool,
 }
@@ -94,13 +98,15 @@ pub(crate) fn first_report(start: &Start) -> PodReport {
         ready: false,
         terminating: false,
         reason: "its network is being made".into(),
-        deployment: start.deployment.clone(),
+        deployment: start.owner.as_ref().and_then(Owner::deployment).cloned(),
+        job: start.owner.as_ref().and_then(Owner::job).cloned(),
         injected: start.admitted.injected.clone(),
         containers: Vec::new(),
         timeline: Vec::new(),
         sidecar: None,
     };
-    PodReport { status, pod: start.admitted.pod.clone(), is_gone: false }
+    let pod = start.admitted.pod.clone();
+    PodReport { status, pod, ready_since: None, ended_at: None, is_gone: false }
 }
 
 /// What a sidecar says about its own start.
@@ -124,8 +130,8 @@ struct PodTask {
     kill_at: Option<Timestamp>,
     timeline: Vec<TimelineEntry>,
     sidecar: Option<serde_json::Value>,
-    was_ready: bool,
-    was_over: bool,
+    ready_since: Option<Timestamp>,
+    ended_at: Option<Timestamp>,
     is_terminating: bool,
     failure: String,
     sender: mpsc::Sender<Happened>,
@@ -148,8 +154,8 @@ impl PodTask {
             kill_at: None,
             timeline: Vec::new(),
             sidecar: None,
-            was_ready: false,
-            was_over: false,
+            ready_since: None,
+            ended_at: None,
             is_terminating: false,
             failure: String::new(),
             sender,
@@ -272,11 +278,13 @@ impl PodTask {
 
     fn note_readiness(&mut self) {
         let is_ready = self.lifecycle.is_ready();
-        if is_ready != std::mem::replace(&mut self.was_ready, is_ready) {
+        if is_ready != self.ready_since.is_some() {
+            self.ready_since = is_ready.then(clock::now);
             self.note(if is_ready { TimelineEvent::Ready } else { TimelineEvent::Unready }, None, None);
         }
         let is_over = self.lifecycle.is_over();
-        if is_over && !std::mem::replace(&mut self.was_over, is_over) {
+        if is_over && self.ended_at.is_none() {
+            self.ended_at = Some(clock::now());
             self.note(TimelineEvent::Over, None, None);
         }
     }
@@ -295,7 +303,9 @@ impl PodTask {
             sidecar: self.sidecar.clone(),
             ..first_report(&self.start).status
         };
-        self.tell.send_replace(PodReport { status, pod: self.start.admitted.pod.clone(), is_gone: false });
+        let pod = self.start.admitted.pod.clone();
+        let (ready_since, ended_at) = (self.ready_since, self.ended_at);
+        self.tell.send_replace(PodReport { status, pod, ready_since, ended_at, is_gone: false });
     }
 
     fn report_gone(&mut self) {
@@ -318,7 +328,7 @@ impl PodTask {
     }
 }
 
-async fn sleep_until(time: Option<Timestamp>) {
+pub(crate) async fn sleep_until(time: Option<Timestamp>) {
     if let Some(time) = time {
         let left = time.duration_since(clock::now());
         tokio::time::sleep(Duration::try_from(left).unwrap_or_default()).await;

@@ -28,11 +28,12 @@ use tracing::info_span;
 use crate::addresses::{DNS, PodAddresses};
 use crate::admission::SidecarPrograms;
 use crate::control::{self, Asked, Response};
-use crate::desired::{Desired, desired};
+use crate::desired::{Desired, Owner, desired};
 use crate::images::Images;
 use crate::names::{self, Zone};
 use crate::network::Router;
-use crate::pod_task::{PodReport, Shared};
+use crate::plan::{JobProgress, JobRecords};
+use crate::pod_task::{PodReport, Shared, sleep_until};
 use crate::publish::Publisher;
 use crate::services::{self, ServiceAddresses};
 use crate::state_dir::{RunnerProcess, StateDir};
@@ -87,6 +88,9 @@ async fn serve(state: StateDir, settings: Settings) -> anyhow::Result<()> {
         written: World::default(),
         world: World::default(),
         desired: Desired::default(),
+        job_records: JobRecords::new(),
+        job_progress: BTreeMap::new(),
+        wake_at: None,
         service_addresses: ServiceAddresses::default(),
         cluster_ips: BTreeMap::new(),
         address_problems: Vec::new(),
@@ -131,6 +135,10 @@ pub(crate) struct Runner {
     /// The same, with what exists in every cluster.
     world: World,
     desired: Desired,
+    job_records: JobRecords,
+    job_progress: BTreeMap<NamespacedName, JobProgress>,
+    /// When the next steps are due even if nothing happens until then.
+    wake_at: Option<Timestamp>,
     service_addresses: ServiceAddresses,
     cluster_ips: BTreeMap<NamespacedName, Ipv4Addr>,
     address_problems: Vec<Problem>,
@@ -153,7 +161,7 @@ pub(crate) struct Runner {
 /// A pod that the plan has started, for better or worse.
 struct Entry {
     revision: String,
-    deployment: Option<NamespacedName>,
+    owner: Option<Owner>,
     state: EntryState,
 }
 
@@ -180,6 +188,7 @@ impl Runner {
                 // What pods say first: whoever asks for the status gets the latest.
                 biased;
                 () = stop.cancelled() => return self.tasks.wait(Duration::ZERO).await,
+                () = sleep_until(self.wake_at), if self.wake_at.is_some() => {}
                 Some(()) = changed.recv() => while changed.try_recv().is_ok() {},
                 Ok(()) = controller.changed() => {
                     let now = controller.borrow_and_update().root_ca_pem.clone();

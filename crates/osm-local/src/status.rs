@@ -23,6 +23,9 @@ pub struct Status {
     pub controller: ControllerStatus,
     /// The pods, in order of names.
     pub pods: Vec<PodStatus>,
+    /// The Jobs, in order of names.
+    #[serde(default)]
+    pub jobs: Vec<JobStatus>,
     /// The services, in order of names.
     pub services: Vec<ServiceStatus>,
     /// What is wrong with objects, or not carried out.
@@ -69,6 +72,9 @@ pub struct PodStatus {
     pub reason: String,
     /// The Deployment that it belongs to.
     pub deployment: Option<NamespacedName>,
+    /// The Job that it belongs to.
+    #[serde(default)]
+    pub job: Option<NamespacedName>,
     /// The start-up shape and why, when it is in the mesh.
     pub injected: Option<String>,
     /// Its containers, in the order in which they start.
@@ -162,6 +168,41 @@ pub enum TimelineEvent {
     Over,
 }
 
+/// One Job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JobStatus {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Whether it goes on, or how it ended.
+    pub state: JobPhase,
+    /// Why it failed, in the words of Kubernetes; empty otherwise.
+    pub reason: String,
+    /// How many pods must succeed; none when the first success is the end of it.
+    pub completions: Option<usize>,
+    /// How many pods run.
+    pub active: usize,
+    /// How many pods succeeded.
+    pub succeeded: usize,
+    /// How many pods failed.
+    pub failed: usize,
+}
+
+/// Where a Job is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum JobPhase {
+    /// It goes on.
+    Running,
+    /// It has been told to start no pods.
+    Suspended,
+    /// As many pods succeeded as were asked for.
+    Complete,
+    /// It was given up.
+    Failed,
+}
+
 /// One service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -179,8 +220,9 @@ pub struct ServiceStatus {
 }
 
 impl PodStatus {
-    /// Whether nobody needs to wait for this pod any longer: it is ready, or has done its work.
+    /// Whether nobody needs to wait for this pod any longer: it is ready, or has done its work. What it means that a
+    /// Job's pod has failed, the Job says.
     pub fn is_settled(&self) -> bool {
-        self.ready || self.phase == Phase::Succeeded
+        self.ready || self.phase == Phase::Succeeded || (self.job.is_some() && self.phase == Phase::Failed)
     }
 }

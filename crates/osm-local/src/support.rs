@@ -84,6 +84,16 @@ const DEPLOYMENT: &[&str] = &[
     "revisionHistoryLimit",
     "progressDeadlineSeconds",
 ];
+const JOB: &[&str] = &[
+    "template",
+    "completions",
+    "parallelism",
+    "backoffLimit",
+    "activeDeadlineSeconds",
+    "suspend",
+    "selector",
+    "manualSelector",
+];
 const SERVICE: &[&str] = &[
     "ports",
     "selector",
@@ -123,6 +133,14 @@ pub(crate) fn deployment_problems(subject: &str, deployment: &k8s::Deployment) -
     let mut found = Found { subject, problems: Vec::new() };
     let value = serde_json::to_value(&deployment.spec).expect("Kubernetes types are JSON");
     found.outside(&value, "spec", DEPLOYMENT);
+    found.problems
+}
+
+/// What a Job asks for, beside its pods, that is not carried out.
+pub(crate) fn job_problems(subject: &str, job: &k8s::Job) -> Vec<Problem> {
+    let mut found = Found { subject, problems: Vec::new() };
+    let value = serde_json::to_value(&job.spec).expect("Kubernetes types are JSON");
+    found.outside(&value, "spec", JOB);
     found.problems
 }
 
@@ -202,6 +220,7 @@ impl Found<'_> {
 fn is_default(field: &str, value: &Value) -> bool {
     match field {
         "dnsPolicy" => value == "ClusterFirst",
+        "completionMode" => value == "NonIndexed",
         "hostNetwork" | "hostPID" | "hostIPC" | "shareProcessNamespace" | "stdin" | "tty" | "paused" => value == false,
         "seccompProfile" => value["type"] == "RuntimeDefault" || value["type"] == "Unconfined",
         _ => false,

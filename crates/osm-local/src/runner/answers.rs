@@ -9,12 +9,14 @@ use tracing::info_span;
 use super::{Answer, Entry, EntryState, Next, Runner};
 use crate::admission::policy;
 use crate::control::{Changes, ManifestText, Outcome, Request, Response};
+use crate::desired::Owner;
 use crate::endpoints::{by_service, ready_hosts};
 use crate::images::Images;
+use crate::plan::{JobEnd, JobState};
 use crate::pod::{Phase, Role};
 use crate::pod_task::ask_sidecar;
 use crate::process::{ProcessSpec, Surroundings, container_spec};
-use crate::status::{ContainerState, PodStatus, ServiceStatus, Status};
+use crate::status::{ContainerState, JobPhase, JobStatus, PodStatus, ServiceStatus, Status};
 
 impl Runner {
     pub(super) fn answer(&mut self, request: Request, answer: Answer) -> Next {
@@ -101,12 +103,12 @@ impl Runner {
         without_repetition(all)
     }
 
-    /// A problem of a pod, said of what was written down: the pod itself, or the Deployment whose template it is from.
+    /// A problem of a pod, said of what was written down: the pod itself, or what its template is from.
     fn as_written(&self, problem: &Problem, pod: &NamespacedName, entry: &Entry) -> Problem {
         let mut problem = problem.clone();
-        let key = match &entry.deployment {
-            Some(name) => {
-                let key = ObjectKey::new(Kind::Deployment, &name.namespace, &name.name);
+        let key = match &entry.owner {
+            Some(owner) => {
+                let key = owner.key();
                 problem.subject = key.to_string();
                 if !problem.field.is_empty() {
                     problem.field = format!("spec.template.{}", problem.field);
@@ -195,6 +197,7 @@ impl Runner {
         let pods: Vec<PodStatus> = self.pods.iter().map(|(name, entry)| pod_status(name, entry)).collect();
         let controller = self.controller.borrow().status.clone();
         let slices = by_service(&self.slices);
+        let jobs = self.jobs_status();
         let services = self.world.services.iter().map(|(name, service)| ServiceStatus {
             namespace: name.namespace.clone(),
             name: name.name.clone(),
@@ -212,13 +215,42 @@ impl Runner {
             name: self.shared.state.name().to_owned(),
             pid: self.process.pid,
             started_at_unix_ms: self.started.as_millisecond(),
-            ready: all_there && controller.ready && pods.iter().all(PodStatus::is_settled),
+            ready: all_there
+                && controller.ready
+                && pods.iter().all(PodStatus::is_settled)
+                && jobs.iter().all(|job| job.state != JobPhase::Failed),
             controller,
+            jobs,
             services: services.collect(),
             pods,
             problems: self.problems(),
             warnings: self.warnings(),
         }
+    }
+}
+
+impl Runner {
+    fn jobs_status(&self) -> Vec<JobStatus> {
+        let jobs = self.desired.jobs.iter().filter_map(|(name, wanted)| {
+            let progress = self.job_progress.get(name)?;
+            let (state, reason) = match &progress.state {
+                JobState::Running => (JobPhase::Running, String::new()),
+                JobState::Suspended => (JobPhase::Suspended, String::new()),
+                JobState::Over(JobEnd::Complete) => (JobPhase::Complete, String::new()),
+                JobState::Over(JobEnd::Failed { reason }) => (JobPhase::Failed, reason.clone()),
+            };
+            Some(JobStatus {
+                namespace: name.namespace.clone(),
+                name: name.name.clone(),
+                state,
+                reason,
+                completions: wanted.completions,
+                active: progress.active,
+                succeeded: progress.succeeded,
+                failed: progress.failed,
+            })
+        });
+        jobs.collect()
     }
 }
 
@@ -257,7 +289,8 @@ fn pod_status(name: &NamespacedName, entry: &Entry) -> PodStatus {
         ready: false,
         terminating: false,
         reason,
-        deployment: entry.deployment.clone(),
+        deployment: entry.owner.as_ref().and_then(Owner::deployment).cloned(),
+        job: entry.owner.as_ref().and_then(Owner::job).cloned(),
         injected: None,
         containers: Vec::new(),
         timeline: Vec::new(),

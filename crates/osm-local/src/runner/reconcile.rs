@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Context;
+use jiff::Timestamp;
 use osm_api::{NamespacedName, Object, Problem};
 use osm_runtime::clock;
 use tokio::sync::watch;
@@ -15,7 +16,7 @@ use crate::admission::{admit, policy, with_mesh_images};
 use crate::desired::DesiredPod;
 use crate::endpoints::{Backend, by_service, slices};
 use crate::names::zone;
-use crate::plan::{Action, Running, RunningPod, plan_for};
+use crate::plan::{Action, JobProgress, JobRecord, JobState, Running, RunningPod, plan_for};
 use crate::pod::Phase;
 use crate::pod_task::{self, PodReport, Start};
 use crate::publish::{Layer, written};
@@ -25,13 +26,34 @@ impl Runner {
     /// Takes every step that is due, and tells the controller, the router and the name server what follows.
     pub(super) fn reconcile(&mut self) -> anyhow::Result<()> {
         self.forget_gone();
-        for action in plan_for(&self.desired.pods, &self.running()) {
+        let now = clock::now();
+        let plan = plan_for(&self.desired, &self.running(), &self.job_records, now);
+        for action in plan.actions {
             match action {
                 Action::Stop(name) => self.stop_pod(&name),
                 Action::Start(name, wanted) => self.start_pod(name, wanted),
             }
         }
+        self.wake_at = plan.wake_at;
+        self.remember_jobs(&plan.jobs, now);
+        self.job_progress = plan.jobs;
         self.publish().context("publishing objects for the controller")
+    }
+
+    fn remember_jobs(&mut self, jobs: &BTreeMap<NamespacedName, JobProgress>, now: Timestamp) {
+        self.job_records
+            .retain(|name, record| self.desired.jobs.get(name).is_some_and(|j| j.revision == record.revision));
+        for (name, progress) in jobs {
+            let wanted = &self.desired.jobs[name];
+            let record = self.job_records.entry(name.clone()).or_insert_with(|| {
+                // Its own time begins now, and may be the next thing to end.
+                let _ = self.changed.try_send(());
+                JobRecord { revision: wanted.revision.clone(), started_at: now, end: None }
+            });
+            if let JobState::Over(end) = &progress.state {
+                record.end.get_or_insert_with(|| end.clone());
+            }
+        }
     }
 
     fn forget_gone(&mut self) {
@@ -47,12 +69,23 @@ impl Runner {
 
     fn running(&self) -> Running {
         let pods = self.pods.iter().map(|(name, entry)| {
-            let (is_ready, is_stopping) = match &entry.state {
-                EntryState::Live { report, stop, .. } => (report.borrow().status.ready, stop.is_cancelled()),
-                EntryState::Refused(_) | EntryState::Held => (false, false),
+            let mut pod = RunningPod {
+                revision: entry.revision.clone(),
+                owner: entry.owner.clone(),
+                phase: Phase::Pending,
+                ready_since: None,
+                ended_at: None,
+                restarts: 0,
+                is_stopping: false,
             };
-            let (revision, deployment) = (entry.revision.clone(), entry.deployment.clone());
-            (name.clone(), RunningPod { revision, deployment, is_ready, is_stopping })
+            if let EntryState::Live { report, stop, .. } = &entry.state {
+                let report = report.borrow();
+                pod.phase = report.status.phase;
+                (pod.ready_since, pod.ended_at) = (report.ready_since, report.ended_at);
+                pod.restarts = report.status.containers.iter().map(|c| c.restarts).sum();
+                pod.is_stopping = stop.is_cancelled();
+            }
+            (name.clone(), pod)
         });
         pods.collect()
     }
@@ -70,9 +103,8 @@ impl Runner {
     }
 
     fn start_pod(&mut self, name: NamespacedName, wanted: DesiredPod) {
-        let deployment = wanted.deployment.as_ref().map(|(deployment, _)| deployment.clone());
         let state = self.new_pod(&name, &wanted);
-        self.pods.insert(name, Entry { revision: wanted.revision, deployment, state });
+        self.pods.insert(name, Entry { revision: wanted.revision, owner: wanted.owner, state });
     }
 
     fn new_pod(&mut self, name: &NamespacedName, wanted: &DesiredPod) -> EntryState {
@@ -95,7 +127,7 @@ impl Runner {
             name: name.clone(),
             ip,
             interface: format!("pod{}", self.interfaces),
-            deployment: wanted.deployment.as_ref().map(|(deployment, _)| deployment.clone()),
+            owner: wanted.owner.clone(),
             created,
             admitted,
             images,
