@@ -1,9 +1,13 @@
 //! The command line, as typed.
 
+mod mesh;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub(crate) use mesh::{Proxy, ProxyGet};
 
 /// Operate an Open Service Mesh.
 #[derive(Debug, Parser)]
@@ -18,6 +22,11 @@ pub(crate) enum Command {
     /// Run manifests on this machine, without a cluster
     #[command(subcommand)]
     Local(Local),
+    /// Look into the proxy of a pod
+    #[command(subcommand)]
+    Proxy(Proxy),
+    /// Print a script that completes this command's words in a shell
+    Completion(Completion),
     /// Print the version
     Version(Version),
 }
@@ -28,6 +37,19 @@ pub(crate) struct Version {
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub(crate) output: Output,
 }
+
+#[derive(Debug, Args)]
+#[command(after_help = COMPLETION_HELP)]
+pub(crate) struct Completion {
+    /// The shell
+    pub(crate) shell: clap_complete::Shell,
+}
+
+const COMPLETION_HELP: &str = "\
+To have it in every shell from now on:
+  bash:  osm completion bash > /etc/bash_completion.d/osm
+  zsh:   osm completion zsh > \"${fpath[1]}/_osm\"
+  fish:  osm completion fish > ~/.config/fish/completions/osm.fish";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Local {
@@ -53,7 +75,7 @@ pub(crate) enum Local {
 #[derive(Debug, Args)]
 pub(crate) struct Name {
     /// The runner: several can be up at a time
-    #[arg(long, value_name = "NAME", default_value = "osm", env = "OSM_LOCAL_NAME")]
+    #[arg(long, value_name = "NAME", default_value = "osm", env = "OSM_LOCAL_NAME", hide_env_values = true)]
     pub(crate) name: String,
 }
 
@@ -207,6 +229,28 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn help_says_what_there_is() {
+        osm_testkit::golden_text(env!("CARGO_MANIFEST_DIR"), "help", |case| {
+            let words = case.option("command").unwrap_or_default().split_whitespace();
+            let with_help = ["osm"].into_iter().chain(words).chain(["--help"]);
+            let command = Arguments::command().term_width(100);
+            command.try_get_matches_from(with_help).expect_err("help ends the parsing").to_string()
+        });
+    }
+
+    #[test]
+    fn every_shell_is_told_every_command() {
+        for shell in clap_complete::Shell::value_variants() {
+            let mut script = Vec::new();
+            clap_complete::generate(*shell, &mut Arguments::command(), "osm", &mut script);
+            let script = String::from_utf8(script).unwrap();
+            for word in ["startup", "completion", "namespace"] {
+                assert!(script.contains(word), "{shell}: {word}");
+            }
+        }
     }
 
     #[test]

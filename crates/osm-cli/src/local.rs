@@ -173,7 +173,7 @@ async fn stay(local: &Local) -> anyhow::Result<()> {
 }
 
 /// `NAMESPACE/NAME`, or `NAME` in the namespace that was named beside it.
-fn pod_name(text: &str, namespace: &str) -> NamespacedName {
+pub(crate) fn pod_name(text: &str, namespace: &str) -> NamespacedName {
     let text = text.strip_prefix("pod/").unwrap_or(text);
     match text.split_once('/') {
         Some((namespace, name)) => NamespacedName::new(namespace, name),

@@ -3,15 +3,16 @@
 mod arguments;
 mod local;
 mod manifests;
+mod proxy;
 mod render;
 mod startup;
 
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
-use arguments::{Arguments, Command};
+use arguments::{Arguments, Command, Proxy};
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().collect();
@@ -31,6 +32,13 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting a runtime")?;
     match arguments.command {
         Command::Local(command) => runtime.block_on(local::run(command)),
+        Command::Proxy(Proxy::Get(arguments)) => runtime.block_on(proxy::get(arguments)),
+        Command::Completion(wanted) => {
+            let mut script = Vec::new();
+            clap_complete::generate(wanted.shell, &mut Arguments::command(), "osm", &mut script);
+            render::page(&script)?;
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Version(wanted) => {
             render::version(wanted.output)?;
             Ok(ExitCode::SUCCESS)

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use anstyle::{AnsiColor, Style};
+use anyhow::Context;
 use comfy_table::Table;
 use osm_api::{Problem, Reason};
 use osm_local::status::{ContainerStatus, PodStatus, Status};
@@ -106,6 +107,14 @@ pub(crate) fn version(output: Output) -> anyhow::Result<()> {
             Ok(())
         }
         Output::Json | Output::Yaml => serialized(&version, output),
+    }
+}
+
+/// A page to standard output as it is. A reader that has left (`osm ... | head`) wants no more.
+pub(crate) fn page(page: &[u8]) -> anyhow::Result<()> {
+    match bytes(page) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("printing"),
+        Ok(()) | Err(_) => Ok(()),
     }
 }
 
