@@ -26,6 +26,8 @@ pub(crate) struct PodStatus {
     pub(crate) name: String,
     pub(crate) phase: String,
     #[serde(default)]
+    pub(crate) ip: Option<String>,
+    #[serde(default)]
     pub(crate) ready: bool,
     #[serde(default)]
     pub(crate) containers: Vec<ContainerStatus>,

@@ -10,6 +10,9 @@ use crate::lab::{Lab, LoadCounts, PodStatus, wait_for};
 /// Pods started together; more only measures how slow two cores are.
 const BATCH: u32 = 10;
 
+/// Where a sidecar keeps its last good state.
+const LAST_GOOD: &str = "/var/run/osm/agent/last-good.state";
+
 pub(super) fn once_with_hold(choice: &Choice) -> Result<String> {
     let lab = Lab::up(choice, &shop())?;
     lab.wait_ready("shop/server")?;
@@ -88,6 +91,10 @@ pub(super) fn envoy_killed_under_load(choice: &Choice) -> Result<String> {
 pub(super) fn controller_killed(choice: &Choice) -> Result<String> {
     let lab = open_shop(choice)?;
     let client = lab.pod("shop/client");
+    wait_for("the client's sidecar has kept where the server is", || {
+        let server = lab.wait_ready("shop/server")?.ip.context("the server has no address")?;
+        client.exec_in("envoy", &["grep", "-q", "-a", "-F", &server, LAST_GOOD])?.success()
+    })?;
     lab.node(&["pkill", "-STOP", "-x", "osm-controller"])?.success()?;
     client.get("http://server.shop/").context("with the controller stopped")?;
     client.kill_envoy().context("Envoy is programmed again without the controller")?;
@@ -103,6 +110,10 @@ pub(super) fn controller_killed(choice: &Choice) -> Result<String> {
 pub(super) fn sidecar_killed_without_controller(choice: &Choice) -> Result<String> {
     let lab = open_shop(choice)?;
     let client = lab.pod("shop/client");
+    wait_for("the client's sidecar has kept where the server is", || {
+        let server = lab.wait_ready("shop/server")?.ip.context("the server has no address")?;
+        client.exec_in("envoy", &["grep", "-q", "-a", "-F", &server, LAST_GOOD])?.success()
+    })?;
     lab.node(&["pkill", "-STOP", "-x", "osm-controller"])?.success()?;
     lab.node(&["pkill", "-KILL", "-x", "osm-sidecar"])?.success()?;
     wait_for("the client's sidecar is programmed from its last good state", || {

@@ -19,9 +19,12 @@ use super::{Content, Holder, LastGoodState, encode};
 use crate::config::Pod;
 use crate::state_dir::StateDir;
 
-/// At most one write in this time: endpoints of a busy mesh change many times a second. A change that comes alone is
-/// written at once.
-const INTERVAL: Duration = Duration::from_secs(1);
+/// After a write, the pause before the next change is written is so many times what the write took: a small state is
+/// kept within milliseconds of every change, and a large one of a busy mesh does not keep a processor busy.
+const PAUSE_TIMES: u32 = 20;
+
+/// No pause is longer: what a change takes back must not be found again after a restart.
+const PAUSE_LIMIT: Duration = Duration::from_secs(1);
 
 /// An unchanged state is written again after this, to say that the controller still stands by it.
 const REFRESH: Duration = Duration::from_secs(60);
@@ -57,7 +60,9 @@ struct Wanted {
 /// How the last attempt went.
 #[derive(Clone, Copy, Debug)]
 struct Attempt {
+    /// When it was over.
     at: Instant,
+    took: Duration,
     has_failed: bool,
 }
 
@@ -89,8 +94,9 @@ impl Saver {
             };
             let Some(wanted) = wanted.as_ref().filter(|wanted| !is_over || !self.holds(wanted)) else { return Ok(()) };
             let was_failing = last.is_some_and(|last: Attempt| last.has_failed);
+            let start = clock::monotonic();
             let has_failed = !self.keep(wanted, was_failing).await;
-            last = Some(Attempt { at: clock::monotonic(), has_failed });
+            last = Some(Attempt { at: clock::monotonic(), took: start.elapsed(), has_failed });
             if is_over {
                 return Ok(());
             }
@@ -101,7 +107,8 @@ impl Saver {
     fn due(&self, wanted: &Wanted, last: Option<Attempt>) -> Option<Instant> {
         let pause = match last {
             Some(last) if last.has_failed => RETRY,
-            Some(_) | None if !self.holds(wanted) => INTERVAL,
+            Some(last) if !self.holds(wanted) => (last.took * PAUSE_TIMES).min(PAUSE_LIMIT),
+            None if !self.holds(wanted) => Duration::ZERO,
             Some(_) | None if wanted.ceased.is_none() => REFRESH.min(self.max_age / 4),
             Some(_) | None => return None,
         };

@@ -26,14 +26,16 @@ fn state(content: Content) -> LastGoodState {
 }
 
 #[test]
-fn a_lone_change_is_written_at_once_a_storm_once_a_second_and_what_stays_now_and_then() {
+fn a_change_is_written_soon_a_storm_of_large_ones_once_a_second_and_what_stays_now_and_then() {
     let scratch = Scratch::new("due");
     let mut saver = saver(&StateDir::prepare(scratch.path()).unwrap());
     let now = clock::monotonic();
-    let went = |has_failed| Some(Attempt { at: now, has_failed });
+    let took = |took| Some(Attempt { at: now, took, has_failed: false });
+    let went = |has_failed| Some(Attempt { at: now, took: Duration::from_millis(2), has_failed });
     let change = wanted(content(b"1"), None);
     assert!(saver.due(&change, None).unwrap() <= clock::monotonic());
-    assert_eq!(saver.due(&change, went(false)), Some(now + INTERVAL));
+    assert_eq!(saver.due(&change, went(false)), Some(now + Duration::from_millis(40)));
+    assert_eq!(saver.due(&change, took(Duration::from_secs(3))), Some(now + PAUSE_LIMIT));
     assert_eq!(saver.due(&change, went(true)), Some(now + RETRY));
     saver.on_disk = Some(Arc::new(content(b"1")));
     assert_eq!(saver.due(&change, went(false)), Some(now + REFRESH));
@@ -41,7 +43,10 @@ fn a_lone_change_is_written_at_once_a_storm_once_a_second_and_what_stays_now_and
     assert_eq!(saver.due(&change, went(false)), Some(now + Duration::from_secs(15)), "often enough for its age");
     let ceased = wanted(content(b"1"), Some(clock::now()));
     assert_eq!(saver.due(&ceased, went(false)), None, "nobody stands by it any more");
-    assert_eq!(saver.due(&wanted(content(b"2"), Some(clock::now())), went(false)), Some(now + INTERVAL));
+    assert_eq!(
+        saver.due(&wanted(content(b"2"), Some(clock::now())), went(false)),
+        Some(now + Duration::from_millis(40))
+    );
 }
 
 #[tokio::test]
@@ -61,7 +66,7 @@ async fn what_is_in_force_at_the_end_is_written_though_the_controller_has_gone()
     while body() != b"1" {
         tokio::task::yield_now().await;
     }
-    // Within the second in which nothing is written, and then the stream ends.
+    // Within the pause in which nothing is written, and then the stream ends.
     good.send_replace(Some(Arc::new(content(b"2"))));
     tokio::task::yield_now().await;
     good.send_replace(None);
