@@ -28,7 +28,7 @@ fn job() -> DesiredJob {
 /// Pods of the Job, each in a phase; those that are over ended at this second.
 fn pods(phases: &[(Phase, i64)]) -> Running {
     let pods = phases.iter().enumerate().map(|(index, (phase, ended))| {
-        let is_over = matches!(phase, Phase::Succeeded | Phase::Failed);
+        let is_over = matches!(phase, Succeeded | Failed);
         let pod = RunningPod {
             revision: "r".into(),
             owner: Some(Owner::Job(pi())),
