@@ -16,7 +16,7 @@ use tokio::time::{sleep, timeout};
 use crate::{say, server};
 
 /// No request of these programs takes longer: the promise is a wait of about a second, not for ever.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// An `http://` URL with a host.
 #[derive(Clone, Debug)]
