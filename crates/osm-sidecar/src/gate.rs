@@ -178,11 +178,13 @@ fn configuration(upstream: &Upstream) -> Option<Obstacle> {
     Some(Obstacle { owner, what })
 }
 
+/// So many names are said of each kind.
+const NAMES_SHOWN: usize = 5;
+
 fn unacknowledged(session: &Acknowledged, is_complete: bool) -> Vec<(Cause, Obstacle)> {
     let mut lacks = Vec::new();
     for rejected in &session.rejected {
-        let names = rejected.names.join(", ");
-        let what = format!("Envoy rejected {} {names}: {}", rejected.kind, rejected.message);
+        let what = format!("Envoy rejected {} {}: {}", rejected.kind, listed(&rejected.names), rejected.message);
         lacks.push((Cause::Rejection, Obstacle { owner: Owner::Controller, what }));
     }
     let mut unanswered = Vec::new();
@@ -191,7 +193,7 @@ fn unacknowledged(session: &Acknowledged, is_complete: bool) -> Vec<(Cause, Obst
         unanswered.push(format!("Envoy has not acknowledged: {}", kinds.join(", ")));
     }
     for (ty, names) in &session.unrequested {
-        unanswered.push(format!("Envoy has not asked for {ty} {}", names.join(", ")));
+        unanswered.push(format!("Envoy has not asked for {ty} {}", listed(names)));
     }
     if !unanswered.is_empty() {
         lacks.push((Cause::Acknowledgement, envoy(unanswered.join("; "))));
@@ -201,6 +203,13 @@ fn unacknowledged(session: &Acknowledged, is_complete: bool) -> Vec<(Cause, Obst
         lacks.push((Cause::Listener, Obstacle { owner: Owner::Controller, what }));
     }
     lacks
+}
+
+/// The names, as far as a line holds them: a large mesh has thousands.
+fn listed(names: &[String]) -> String {
+    let (first, rest) = names.split_at(names.len().min(NAMES_SHOWN));
+    let first = first.join(", ");
+    if rest.is_empty() { first } else { format!("{first} and {} more", rest.len()) }
 }
 
 fn warming(answer: &Answer) -> Option<(Cause, Obstacle)> {

@@ -22,8 +22,9 @@ const OPEN_INTERVAL: Duration = Duration::from_secs(1);
 /// One question may take this long: a machine that starts many pods at once is slow.
 const QUESTION_LIMIT: Duration = Duration::from_secs(2);
 
-/// A silent Envoy that works is taking in a large configuration on a busy machine (5,000 clusters: ten seconds and
-/// more), and killing it would only make it start over. One that works this many limits long without a word is stuck.
+/// A silent Envoy that works, or would if its turn came, is taking in a large configuration on a busy machine (5,000
+/// clusters: ten seconds and more), and killing it would only make it start over. One that works this many limits long
+/// without a word is stuck.
 const BUSY_LIMITS: u32 = 12;
 
 /// Of one core, in percent: less than this is not work.
@@ -39,19 +40,19 @@ struct Silence {
     since: Instant,
     /// Since when it has said nothing and done nothing.
     still_since: Instant,
-    /// When its processor time was read last, and what it was.
+    /// When the time of its work was read last, and what it was.
     looked: (Instant, u64),
 }
 
 impl Silence {
     fn after_answer(run: u64, pid: u32) -> Silence {
         let now = clock::monotonic();
-        Silence { run, since: now, still_since: now, looked: (now, processor_ms(pid)) }
+        Silence { run, since: now, still_since: now, looked: (now, busy_ms(pid)) }
     }
 
     /// Takes in that the run said nothing once more, and says whether it must be called hung.
     fn goes_on(&mut self, pid: u32, limit: Duration) -> bool {
-        let (now, used) = (clock::monotonic(), processor_ms(pid));
+        let (now, used) = (clock::monotonic(), busy_ms(pid));
         let (then, used_then) = self.looked;
         let elapsed_ms = u64::try_from(now.duration_since(then).as_millis()).unwrap_or(u64::MAX);
         if used.saturating_sub(used_then) * 100 >= elapsed_ms * BUSY_PERCENT {
@@ -59,6 +60,17 @@ impl Silence {
         }
         self.looked = (now, used);
         now.duration_since(self.still_since) >= limit || now.duration_since(self.since) >= limit * BUSY_LIMITS
+    }
+}
+
+/// How long the main thread, which answers, has run or waited for its turn to, in milliseconds; 0 once it is gone. On a
+/// kernel that does not count the waiting, the processor time of the whole process.
+fn busy_ms(pid: u32) -> u64 {
+    let counted = fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap_or_default();
+    let mut counted = counted.split(' ').map_while(|nanoseconds| nanoseconds.parse::<u64>().ok());
+    match (counted.next(), counted.next()) {
+        (Some(ran), Some(waited)) if ran > 0 => (ran + waited) / 1_000_000,
+        _ => processor_ms(pid),
     }
 }
 
@@ -109,5 +121,27 @@ pub async fn run(
             Ok(()) = envoy.changed() => {}
             () = stop.cancelled() => return Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn a_process_that_works_is_seen_to_and_one_that_is_gone_is_not() {
+        let mut works = Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap();
+        let deadline = clock::monotonic() + Duration::from_secs(30);
+        for busy in [busy_ms, processor_ms] {
+            while busy(works.id()) < 20 {
+                assert!(clock::monotonic() < deadline, "it was never seen to work");
+                std::thread::yield_now();
+            }
+        }
+        works.kill().unwrap();
+        works.wait().unwrap();
+        assert_eq!((busy_ms(works.id()), processor_ms(works.id())), (0, 0));
     }
 }

@@ -155,6 +155,11 @@ fn both_listeners_must_have_been_sent_and_acknowledged() {
     let unrequested = BTreeMap::from([(ResourceType::Route, vec!["r".to_owned()])]);
     let unrequested = Acknowledged { unrequested, ..Acknowledged::default() };
     check(|f| f.session = Some(unrequested), Owner::Envoy, "Envoy has not asked for route r");
+    let many = (0..5000).map(|index| format!("e{index}")).collect();
+    let unrequested = BTreeMap::from([(ResourceType::Endpoint, many)]);
+    let unrequested = Acknowledged { unrequested, ..Acknowledged::default() };
+    let words = "Envoy has not asked for endpoint e0, e1, e2, e3, e4 and 4995 more";
+    check(|f| f.session = Some(unrequested), Owner::Envoy, words);
 }
 
 #[test]
