@@ -104,9 +104,12 @@ pod_of_issue_2316() {
   done
   check "with the hold it succeeded" phase_is bookbuyer/once Succeeded
   check "without the hold it failed" phase_is bookbuyer/once-without-hold Failed
+  check "because its connection was refused" was_refused bookbuyer/once-without-hold
   say "how its start went (osm local startup bookbuyer/once):"
   local_osm startup bookbuyer/once 2>&1 | show
 }
+
+was_refused() { local_osm logs "$1" -c once | grep 'Connection refused'; }
 
 job_that_completes() {
   chapter "A Job that completes, although its pod has a sidecar"
