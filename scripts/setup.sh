@@ -20,7 +20,7 @@ set_up_machine() {
 # A command that must be there, and the Debian package that brings it.
 needed_packages() {
   local pair
-  for pair in ip:iproute2 iptables-restore:iptables tcpdump:tcpdump cc:gcc python3:python3 unzip:unzip; do
+  for pair in ip:iproute2 iptables-restore:iptables tcpdump:tcpdump pkill:procps cc:gcc python3:python3 unzip:unzip; do
     command -v "${pair%%:*}" >/dev/null || echo "${pair##*:}"
   done
   python3 -m pip --version >/dev/null 2>&1 || echo python3-pip

@@ -56,18 +56,15 @@ impl Publisher {
         Publisher { directory, published: BTreeMap::new() }
     }
 
-    /// Makes the directory hold exactly these objects of one layer. Only what changed is written.
+    /// Makes the directory hold exactly these objects of one layer. Only what changed is written, and what is new is there
+    /// before what is old goes.
     pub(crate) fn publish(&mut self, layer: Layer, objects: Vec<Object>) -> io::Result<()> {
         let published = self.published.entry(layer).or_default();
         let new: BTreeMap<ObjectKey, Object> = objects.into_iter().map(|object| (object.key(), object)).collect();
-        for key in published.keys().filter(|key| !new.contains_key(key)) {
-            fs::remove_file(self.directory.join(file_name(key)))?;
-        }
-        published.retain(|key, _| new.contains_key(key));
-        for (key, object) in new {
-            if published.get(&key) == Some(&object) {
-                continue;
-            }
+        let gone: Vec<ObjectKey> = published.keys().filter(|key| !new.contains_key(key)).cloned().collect();
+        let mut changed: Vec<_> = new.into_iter().filter(|(key, object)| published.get(key) != Some(object)).collect();
+        changed.sort_by_key(|(key, _)| turn(key));
+        for (key, object) in changed {
             // The watcher reads names that end in .json only.
             let name = file_name(&key);
             let beside = self.directory.join(format!(".{name}.new"));
@@ -75,8 +72,18 @@ impl Publisher {
             fs::rename(&beside, self.directory.join(&name))?;
             published.insert(key, object);
         }
+        for key in gone {
+            fs::remove_file(self.directory.join(file_name(&key)))?;
+            published.remove(&key);
+        }
         Ok(())
     }
+}
+
+/// Who watches may look between two files. A MeshConfig that turns policies on comes after the policies, or for a moment
+/// nobody would be granted anything.
+fn turn(key: &ObjectKey) -> u8 {
+    u8::from(key.kind == Kind::MeshConfig)
 }
 
 fn file_name(key: &ObjectKey) -> String {
@@ -168,6 +175,30 @@ mod tests {
         publisher.publish(Layer::Pods, vec![object("p")]).unwrap();
         publisher.publish(Layer::Written, vec![object("b"), object("c")]).unwrap();
         assert_eq!(names(&directory), ["namespace.b.json", "namespace.c.json", "namespace.p.json"]);
+        fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
+    fn a_mesh_config_comes_after_all_that_it_puts_in_force() {
+        let directory = folder("order");
+        let text = "
+{apiVersion: v1, kind: Namespace, metadata: {name: osm-system}}
+---
+{apiVersion: config.openservicemesh.io/v1alpha2, kind: MeshConfig,
+ metadata: {name: osm-mesh-config, namespace: osm-system}, spec: {}}
+---
+{apiVersion: access.smi-spec.io/v1alpha3, kind: TrafficTarget, metadata: {name: t, namespace: osm-system},
+ spec: {destination: {kind: ServiceAccount, name: a}, sources: [{kind: ServiceAccount, name: b}]}}
+";
+        let mut world = World::default();
+        for change in ManifestSet::default().put("test.yaml", text).changes {
+            world.apply(change);
+        }
+        // Nothing comes after a file that cannot be written: a directory is in its place.
+        fs::create_dir_all(directory.join("meshconfig.osm-system.osm-mesh-config.json/in-the-way")).unwrap();
+        let mut publisher = Publisher::new(directory.clone());
+        publisher.publish(Layer::Written, written(&world, &BTreeMap::new())).unwrap_err();
+        assert!(names(&directory).contains(&"traffictarget.osm-system.t.json".to_owned()));
         fs::remove_dir_all(directory).unwrap();
     }
 
