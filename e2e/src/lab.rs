@@ -79,6 +79,19 @@ impl Lab {
         Pod::new(self, name)
     }
 
+    /// The pod of a Deployment with one replica, as `namespace/name`.
+    pub(crate) fn pod_of(&self, deployment: &str) -> Result<String> {
+        let pods = self.pods_of(deployment)?;
+        ensure!(pods.len() == 1, "{deployment} has {} pods, not one", pods.len());
+        Ok(pods[0].full_name())
+    }
+
+    /// The pods of a Deployment by its `namespace/name`, those that end included.
+    pub(crate) fn pods_of(&self, deployment: &str) -> Result<Vec<PodStatus>> {
+        let pods = self.status()?.pods.into_iter();
+        Ok(pods.filter(|pod| pod.deployment.as_ref().is_some_and(|owner| owner.full_name() == deployment)).collect())
+    }
+
     /// `osm local status`.
     pub(crate) fn status(&self) -> Result<Status> {
         let output = self.osm("status", &["-o", "json"])?;
@@ -151,6 +164,11 @@ impl Background {
         Ok(Background { child: command::start(osm(), arguments)? })
     }
 
+    /// Whether it has ended by itself.
+    pub(crate) fn has_ended(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait()?.is_some())
+    }
+
     /// Waits for its end and takes what it printed.
     pub(crate) fn finish(mut self) -> Result<Output> {
         command::finish(&mut self.child)
@@ -169,7 +187,7 @@ impl Drop for Background {
 pub(crate) fn check_machine() -> Result<()> {
     let user = run(Path::new("id"), &["-u"])?.success()?;
     ensure!(user.trim() == "0", "network namespaces need root; run it as root");
-    for program in ["osm", "osm-controller", "osm-sidecar", "osm-demo"] {
+    for program in ["osm", "osm-controller", "osm-sidecar", "osm-demo", "osm-bookstore"] {
         let path = binary(program)?;
         ensure!(
             path.exists(),
@@ -193,7 +211,13 @@ fn osm() -> &'static Path {
 }
 
 fn images() -> Result<String> {
-    Ok(format!("images:\n  osm-demo:\n    command: [{}]\n", binary("osm-demo")?.display()))
+    let mut images = format!("images:\n  osm-demo:\n    command: [{}]\n", binary("osm-demo")?.display());
+    let bookstore = binary("osm-bookstore")?;
+    for program in ["bookbuyer", "bookthief", "bookstore", "bookwarehouse"] {
+        let command = format!("[{}, {program}]", bookstore.display());
+        images.push_str(&format!("  osm-bookstore/{program}:\n    command: {command}\n"));
+    }
+    Ok(images)
 }
 
 fn text(path: &Path) -> &str {

@@ -1,5 +1,6 @@
 //! The scenarios, in the order in which they are best run: a failure of an early one explains later ones.
 
+mod bookstore;
 mod hold;
 mod input;
 mod isolation;
@@ -64,6 +65,16 @@ pub(crate) const ALL: &[Scenario] = &[
         name: "sidecar-killed-without-controller",
         shows: "agent and Envoy killed while the controller is down: programmed again from the last good state",
         run: hold::sidecar_killed_without_controller,
+    },
+    Scenario {
+        name: "the-bookstore-in-both-modes",
+        shows: "permissive mode lets both buy; SMI mode gives the bookthief 403 while the bookbuyer goes on; and back",
+        run: bookstore::the_bookstore_in_both_modes,
+    },
+    Scenario {
+        name: "switching-the-mode-fails-nothing",
+        shows: "the mode is switched under 100 requests a second that both modes allow: none fails",
+        run: bookstore::switching_the_mode_fails_nothing,
     },
     Scenario {
         name: "the-sidecar-is-out-of-reach",
