@@ -9,6 +9,7 @@ mod status;
 mod wait;
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -21,6 +22,9 @@ pub(crate) use command::run;
 pub(crate) use pod::{LoadCounts, Pod};
 pub(crate) use status::{PodStatus, Status};
 pub(crate) use wait::wait_for;
+
+/// The controller's program, and its name in the folder of a lab.
+const CONTROLLER: &str = "osm-controller";
 
 /// One mesh, from `osm local up` to `osm local down`.
 pub(crate) struct Lab {
@@ -46,8 +50,21 @@ impl Lab {
         let first = lab.write("first.yaml", manifests)?;
         let images = lab.folder.join("images.yaml");
         let arguments = ["up", "--name", &lab.name, "--timeout", "60s", "--images", text(&images), "-f", text(&first)];
-        run(osm(), &[&["local"], &arguments[..]].concat())?.success().context("osm local up")?;
+        lab.place_controller()?;
+        let controller = ("OSM_CONTROLLER_BIN", &*lab.path(CONTROLLER));
+        let up = command::run_with(controller, osm(), &[&["local"], &arguments[..]].concat())?;
+        up.success().context("osm local up")?;
         Ok(lab)
+    }
+
+    /// Puts the controller's program where this lab's runner looks for it.
+    pub(crate) fn place_controller(&self) -> Result<()> {
+        symlink(binary(CONTROLLER)?, self.path(CONTROLLER)).context("placing the controller's program")
+    }
+
+    /// Takes it away: a controller that ends from here on stays down.
+    pub(crate) fn remove_controller(&self) -> Result<()> {
+        fs::remove_file(self.path(CONTROLLER)).context("removing the controller's program")
     }
 
     /// Runs `osm local VERB --name LAB ARGUMENTS`.
@@ -140,7 +157,8 @@ impl Lab {
         &self.name
     }
 
-    fn write(&self, file: &str, content: &str) -> Result<PathBuf> {
+    /// Writes a file of this lab.
+    pub(crate) fn write(&self, file: &str, content: &str) -> Result<PathBuf> {
         let path = self.folder.join(file);
         fs::write(&path, content).with_context(|| format!("writing {}", path.display()))?;
         Ok(path)

@@ -6,6 +6,7 @@ mod input;
 mod isolation;
 mod machine;
 mod manifests;
+mod outage;
 mod traffic;
 mod updates;
 
@@ -65,6 +66,16 @@ pub(crate) const ALL: &[Scenario] = &[
         name: "sidecar-killed-without-controller",
         shows: "agent and Envoy killed while the controller is down: programmed again from the last good state",
         run: hold::sidecar_killed_without_controller,
+    },
+    Scenario {
+        name: "a-new-pod-waits-for-the-controller",
+        shows: "a pod made while the controller is down says what it waits for, and starts when it is back",
+        run: outage::a_new_pod_waits_for_the_controller,
+    },
+    Scenario {
+        name: "a-grant-revoked-meanwhile",
+        shows: "a grant revoked while the controller is down is honoured within the stated time after it is back",
+        run: outage::a_grant_revoked_meanwhile,
     },
     Scenario {
         name: "the-bookstore-in-both-modes",

@@ -5,8 +5,16 @@ use serde::Deserialize;
 /// The status of a lab.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Status {
+    pub(crate) controller: ControllerStatus,
     pub(crate) pods: Vec<PodStatus>,
     pub(crate) services: Vec<ServiceStatus>,
+}
+
+/// The status of the control plane.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct ControllerStatus {
+    pub(crate) ready: bool,
+    pub(crate) restarts: u32,
 }
 
 /// The status of a service.
