@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use crate::mesh::program;
+use crate::policy::pause_ms;
 use crate::watcher::Watcher;
 
 /// Envoys with one file of routes, and who watches them.
@@ -43,7 +44,7 @@ impl FileEnvoys {
             envoys.push(envoy);
         }
         let mut command = Command::new(program("osm-demo")?);
-        command.arg("watch").args(&urls);
+        command.args(["watch", "--pause-ms", &pause_ms(count)]).args(&urls);
         let mut watcher = Watcher::start(command, count)?;
         watcher.wait_until_all(403).context("Envoys that read a file")?;
         Ok(FileEnvoys { folder, envoys, watcher, version: 0 })
