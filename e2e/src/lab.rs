@@ -152,6 +152,11 @@ impl Lab {
         self.folder.join(file)
     }
 
+    /// What a container of a pod wrote, even when the pod is gone.
+    pub(crate) fn container_log(&self, pod: &str, container: &str) -> PathBuf {
+        Path::new("/run/osm-local").join(&self.name).join("logs").join(pod).join(format!("{container}.log"))
+    }
+
     /// The lab's name, as `--name` takes it.
     pub(crate) fn name(&self) -> &str {
         &self.name

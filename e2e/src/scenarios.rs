@@ -7,6 +7,7 @@ mod isolation;
 mod machine;
 mod manifests;
 mod outage;
+mod rollouts;
 mod traffic;
 mod updates;
 
@@ -101,6 +102,11 @@ pub(crate) const ALL: &[Scenario] = &[
         name: "an-unrelated-change-touches-nothing",
         shows: "services come and go while a connection stays open",
         run: updates::an_unrelated_change_touches_nothing,
+    },
+    Scenario {
+        name: "rolling-updates-under-load",
+        shows: "client and server are replaced in turn under 100 requests a second: how many fail is printed",
+        run: rollouts::rolling_updates_under_load,
     },
     Scenario {
         name: "bad-input-is-named",

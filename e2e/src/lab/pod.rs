@@ -105,7 +105,11 @@ impl<'a> Pod<'a> {
 impl LoadCounts {
     /// Reads what a load printed.
     pub(crate) fn of(load: Background) -> Result<LoadCounts> {
-        let said = load.finish()?.success()?;
+        LoadCounts::in_output(&load.finish()?.success()?)
+    }
+
+    /// Reads the counts at the end of what a load printed.
+    pub(crate) fn in_output(said: &str) -> Result<LoadCounts> {
         let last = said.lines().last().context("the load printed nothing")?;
         serde_json::from_str(last).with_context(|| format!("reading the counts in {said}"))
     }
