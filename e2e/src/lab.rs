@@ -9,6 +9,7 @@ mod status;
 mod wait;
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -21,6 +22,9 @@ pub(crate) use command::run;
 pub(crate) use pod::{LoadCounts, Pod};
 pub(crate) use status::{PodStatus, Status};
 pub(crate) use wait::wait_for;
+
+/// The controller's program, and its name in the folder of a lab.
+const CONTROLLER: &str = "osm-controller";
 
 /// One mesh, from `osm local up` to `osm local down`.
 pub(crate) struct Lab {
@@ -46,8 +50,21 @@ impl Lab {
         let first = lab.write("first.yaml", manifests)?;
         let images = lab.folder.join("images.yaml");
         let arguments = ["up", "--name", &lab.name, "--timeout", "60s", "--images", text(&images), "-f", text(&first)];
-        run(osm(), &[&["local"], &arguments[..]].concat())?.success().context("osm local up")?;
+        lab.place_controller()?;
+        let controller = ("OSM_CONTROLLER_BIN", &*lab.path(CONTROLLER));
+        let up = command::run_with(controller, osm(), &[&["local"], &arguments[..]].concat())?;
+        up.success().context("osm local up")?;
         Ok(lab)
+    }
+
+    /// Puts the controller's program where this lab's runner looks for it.
+    pub(crate) fn place_controller(&self) -> Result<()> {
+        symlink(binary(CONTROLLER)?, self.path(CONTROLLER)).context("placing the controller's program")
+    }
+
+    /// Takes it away: a controller that ends from here on stays down.
+    pub(crate) fn remove_controller(&self) -> Result<()> {
+        fs::remove_file(self.path(CONTROLLER)).context("removing the controller's program")
     }
 
     /// Runs `osm local VERB --name LAB ARGUMENTS`.
@@ -77,6 +94,19 @@ impl Lab {
     /// A pod by `namespace/name`.
     pub(crate) fn pod<'a>(&'a self, name: &'a str) -> Pod<'a> {
         Pod::new(self, name)
+    }
+
+    /// The pod of a Deployment with one replica, as `namespace/name`.
+    pub(crate) fn pod_of(&self, deployment: &str) -> Result<String> {
+        let pods = self.pods_of(deployment)?;
+        ensure!(pods.len() == 1, "{deployment} has {} pods, not one", pods.len());
+        Ok(pods[0].full_name())
+    }
+
+    /// The pods of a Deployment by its `namespace/name`, those that end included.
+    pub(crate) fn pods_of(&self, deployment: &str) -> Result<Vec<PodStatus>> {
+        let pods = self.status()?.pods.into_iter();
+        Ok(pods.filter(|pod| pod.deployment.as_ref().is_some_and(|owner| owner.full_name() == deployment)).collect())
     }
 
     /// `osm local status`.
@@ -122,12 +152,18 @@ impl Lab {
         self.folder.join(file)
     }
 
+    /// What a container of a pod wrote, even when the pod is gone.
+    pub(crate) fn container_log(&self, pod: &str, container: &str) -> PathBuf {
+        Path::new("/run/osm-local").join(&self.name).join("logs").join(pod).join(format!("{container}.log"))
+    }
+
     /// The lab's name, as `--name` takes it.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
-    fn write(&self, file: &str, content: &str) -> Result<PathBuf> {
+    /// Writes a file of this lab.
+    pub(crate) fn write(&self, file: &str, content: &str) -> Result<PathBuf> {
         let path = self.folder.join(file);
         fs::write(&path, content).with_context(|| format!("writing {}", path.display()))?;
         Ok(path)
@@ -151,6 +187,11 @@ impl Background {
         Ok(Background { child: command::start(osm(), arguments)? })
     }
 
+    /// Whether it has ended by itself.
+    pub(crate) fn has_ended(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait()?.is_some())
+    }
+
     /// Waits for its end and takes what it printed.
     pub(crate) fn finish(mut self) -> Result<Output> {
         command::finish(&mut self.child)
@@ -169,7 +210,7 @@ impl Drop for Background {
 pub(crate) fn check_machine() -> Result<()> {
     let user = run(Path::new("id"), &["-u"])?.success()?;
     ensure!(user.trim() == "0", "network namespaces need root; run it as root");
-    for program in ["osm", "osm-controller", "osm-sidecar", "osm-demo"] {
+    for program in ["osm", "osm-controller", "osm-sidecar", "osm-demo", "osm-bookstore"] {
         let path = binary(program)?;
         ensure!(
             path.exists(),
@@ -193,7 +234,13 @@ fn osm() -> &'static Path {
 }
 
 fn images() -> Result<String> {
-    Ok(format!("images:\n  osm-demo:\n    command: [{}]\n", binary("osm-demo")?.display()))
+    let mut images = format!("images:\n  osm-demo:\n    command: [{}]\n", binary("osm-demo")?.display());
+    let bookstore = binary("osm-bookstore")?;
+    for program in ["bookbuyer", "bookthief", "bookstore", "bookwarehouse"] {
+        let command = format!("[{}, {program}]", bookstore.display());
+        images.push_str(&format!("  osm-bookstore/{program}:\n    command: {command}\n"));
+    }
+    Ok(images)
 }
 
 fn text(path: &Path) -> &str {

@@ -32,6 +32,8 @@ struct Arguments {
 pub(crate) struct Choice {
     /// How often to repeat.
     pub(crate) count: u32,
+    /// Whether one scenario was asked for, and no other.
+    pub(crate) is_alone: bool,
     /// Whether labs stay up.
     pub(crate) keep: bool,
 }
@@ -56,7 +58,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
         return Ok(true);
     }
     lab::check_machine().context("this machine cannot run the scenarios")?;
-    let choice = Choice { count: arguments.count, keep: arguments.keep };
+    let choice = Choice { count: arguments.count, is_alone: chosen.len() == 1, keep: arguments.keep };
     let (mut passed, mut failed) = (0, 0);
     for scenario in chosen {
         let start = Instant::now();

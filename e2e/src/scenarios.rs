@@ -1,10 +1,13 @@
 //! The scenarios, in the order in which they are best run: a failure of an early one explains later ones.
 
+mod bookstore;
 mod hold;
 mod input;
 mod isolation;
 mod machine;
 mod manifests;
+mod outage;
+mod rollouts;
 mod traffic;
 mod updates;
 
@@ -66,6 +69,26 @@ pub(crate) const ALL: &[Scenario] = &[
         run: hold::sidecar_killed_without_controller,
     },
     Scenario {
+        name: "a-new-pod-waits-for-the-controller",
+        shows: "a pod made while the controller is down says what it waits for, and starts when it is back",
+        run: outage::a_new_pod_waits_for_the_controller,
+    },
+    Scenario {
+        name: "a-grant-revoked-meanwhile",
+        shows: "a grant revoked while the controller is down is honoured within the stated time after it is back",
+        run: outage::a_grant_revoked_meanwhile,
+    },
+    Scenario {
+        name: "the-bookstore-in-both-modes",
+        shows: "permissive mode lets both buy; SMI mode gives the bookthief 403 while the bookbuyer goes on; and back",
+        run: bookstore::the_bookstore_in_both_modes,
+    },
+    Scenario {
+        name: "switching-the-mode-fails-nothing",
+        shows: "the mode is switched under 100 requests a second that both modes allow: none fails",
+        run: bookstore::switching_the_mode_fails_nothing,
+    },
+    Scenario {
         name: "the-sidecar-is-out-of-reach",
         shows: "an application can neither stop Envoy, nor read keys, nor ask for secrets, nor open its sockets",
         run: isolation::the_sidecar_is_out_of_reach,
@@ -79,6 +102,11 @@ pub(crate) const ALL: &[Scenario] = &[
         name: "an-unrelated-change-touches-nothing",
         shows: "services come and go while a connection stays open",
         run: updates::an_unrelated_change_touches_nothing,
+    },
+    Scenario {
+        name: "rolling-updates-under-load",
+        shows: "client and server are replaced in turn under 100 requests a second: how many fail is printed",
+        run: rollouts::rolling_updates_under_load,
     },
     Scenario {
         name: "bad-input-is-named",

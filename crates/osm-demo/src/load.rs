@@ -3,9 +3,10 @@
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use hyper::StatusCode;
 use serde::Serialize;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
@@ -43,16 +44,22 @@ enum End {
     Failed(String),
 }
 
-/// Opens `rate` connections a second for `duration`, waits for all of them, and prints the counts as one line of JSON.
+/// Opens `rate` connections a second for `duration`, or until told to end, waits for all of them, and prints the counts
+/// as one line of JSON.
 pub(crate) async fn run(url: &Url, rate: u32, duration: Duration) -> Result<()> {
     ensure!(rate > 0, "a rate of 0 connections a second tries nothing");
+    let mut terminate = signal(SignalKind::terminate()).context("asking for SIGTERM")?;
     let mut ticks = interval(Duration::from_secs(1) / rate);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
     let mut tries = JoinSet::new();
     let start = Instant::now();
     let mut counts = Counts::default();
     while start.elapsed() < duration {
-        ticks.tick().await;
+        // Both are cancel safe.
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = ticks.tick() => {}
+        }
         counts.tried += 1;
         let url = url.clone();
         tries.spawn(async move { one(&url).await });

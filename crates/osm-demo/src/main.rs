@@ -5,6 +5,7 @@
 mod client;
 mod load;
 mod server;
+mod watch;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -53,6 +54,14 @@ enum Program {
         #[arg(long, default_value_t = 5)]
         seconds: u64,
     },
+    /// Ask several servers over and over, each on one connection, and say when an answer's status changes.
+    Watch {
+        /// Whom to ask, as `http://host:port/path`.
+        urls: Vec<client::Url>,
+        /// Milliseconds between two requests to one of them.
+        #[arg(long, default_value_t = 10)]
+        pause_ms: u64,
+    },
     /// Open new connections at a steady rate, one request each, and count what became of them.
     Load {
         /// Where to, as `http://host:port/path`.
@@ -74,6 +83,7 @@ async fn main() -> ExitCode {
         Program::Hear { target } => client::hear(&target).await,
         Program::Once { url } => client::once(&url).await,
         Program::Keep { url, seconds } => client::keep(&url, Duration::from_secs(seconds)).await,
+        Program::Watch { urls, pause_ms } => watch::run(&urls, Duration::from_millis(pause_ms)).await,
         Program::Load { url, rate, seconds } => load::run(&url, rate, Duration::from_secs(seconds)).await,
     };
     match result {

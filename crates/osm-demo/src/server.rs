@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::Ipv4Addr;
+use std::pin::pin;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -12,28 +13,51 @@ use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use crate::say;
 
 /// What the server that speaks first says.
 pub(crate) const GREETING: &str = "hello, you have reached a server that speaks first\n";
 
-/// Answers every HTTP/1 request with a greeting, until killed.
+/// Answers every HTTP/1 request with a greeting, until told to end; then it accepts nobody, and finishes what has begun.
 pub(crate) async fn serve(port: u16, name: String) -> Result<()> {
     let listener = listen(port).await?;
     say(&format!("{name} serves HTTP on port {port}"));
     let name: Arc<str> = name.into();
+    let mut terminate = signal(SignalKind::terminate()).context("asking for SIGTERM")?;
+    let mut connections = JoinSet::new();
+    let (stop, stopped) = watch::channel(());
     loop {
-        let (stream, _) = listener.accept().await.context("accepting a connection")?;
-        let name = Arc::clone(&name);
-        tokio::spawn(async move {
-            let answer = service_fn(|request: Request<Incoming>| {
-                let greeting = format!("hello from {name}, you asked for {}\n", request.uri().path());
-                async move { Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(greeting)))) }
-            });
-            // A client that goes away in the middle is its own affair.
-            hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), answer).await.ok();
-        });
+        // All are cancel safe.
+        let stream = tokio::select! {
+            _ = terminate.recv() => break,
+            Some(_) = connections.join_next() => continue,
+            accepted = listener.accept() => accepted.context("accepting a connection")?.0,
+        };
+        connections.spawn(serve_one(stream, Arc::clone(&name), stopped.clone()));
+    }
+    drop((listener, stop));
+    connections.join_all().await;
+    Ok(())
+}
+
+async fn serve_one(stream: TcpStream, name: Arc<str>, mut stopped: watch::Receiver<()>) {
+    let answer = service_fn(|request: Request<Incoming>| {
+        let greeting = format!("hello from {name}, you asked for {}\n", request.uri().path());
+        async move { Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(greeting)))) }
+    });
+    let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), answer);
+    let mut connection = pin!(connection);
+    // A client that goes away in the middle is its own affair, so how a connection ends does not matter.
+    tokio::select! {
+        _ = connection.as_mut() => {}
+        _ = stopped.changed() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await.ok();
+        }
     }
 }
 

@@ -29,7 +29,7 @@ impl Source {
 
 fn sources() -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the workspace is there");
-    let mut folders = vec![root.join("crates"), root.join("e2e")];
+    let mut folders = vec![root.join("crates"), root.join("e2e"), root.join("benches")];
     let mut sources = Vec::new();
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).expect("a folder of the workspace can be read") {

@@ -41,9 +41,20 @@ pub(crate) fn run(program: &Path, arguments: &[&str]) -> Result<Output> {
     finish(&mut start(program, arguments)?)
 }
 
+/// Runs a command with one more variable in its environment to its end.
+pub(crate) fn run_with(variable: (&str, &Path), program: &Path, arguments: &[&str]) -> Result<Output> {
+    let mut command = Command::new(program);
+    command.env(variable.0, variable.1);
+    finish(&mut spawn(command, program, arguments)?)
+}
+
 /// Starts a command whose output is kept for [`finish`].
 pub(crate) fn start(program: &Path, arguments: &[&str]) -> Result<Child> {
-    Command::new(program)
+    spawn(Command::new(program), program, arguments)
+}
+
+fn spawn(mut command: Command, program: &Path, arguments: &[&str]) -> Result<Child> {
+    command
         .args(arguments)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

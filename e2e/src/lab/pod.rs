@@ -46,10 +46,15 @@ impl<'a> Pod<'a> {
         Background::start(&[&["local", "exec", "--name", self.lab.name(), self.name, "--"], command].concat())
     }
 
+    /// Runs `osm-demo` in the pod's first own container.
+    pub(crate) fn exec_demo(&self, arguments: &[&str]) -> Result<Output> {
+        let demo = super::binary("osm-demo")?;
+        self.exec(&[&[&*demo.to_string_lossy()], arguments].concat())
+    }
+
     /// One request without retries from the pod: the body of an answer with status 200, an error otherwise.
     pub(crate) fn get(&self, url: &str) -> Result<String> {
-        let demo = super::binary("osm-demo")?;
-        let output = self.exec(&[&demo.to_string_lossy(), "once", url])?;
+        let output = self.exec_demo(&["once", url])?;
         let said = output.success().with_context(|| format!("{} asks {url}", self.name))?;
         let (_, body) = said.split_once(" body ").context("the answer has no body")?;
         Ok(body.to_owned())
@@ -100,7 +105,11 @@ impl<'a> Pod<'a> {
 impl LoadCounts {
     /// Reads what a load printed.
     pub(crate) fn of(load: Background) -> Result<LoadCounts> {
-        let said = load.finish()?.success()?;
+        LoadCounts::in_output(&load.finish()?.success()?)
+    }
+
+    /// Reads the counts at the end of what a load printed.
+    pub(crate) fn in_output(said: &str) -> Result<LoadCounts> {
         let last = said.lines().last().context("the load printed nothing")?;
         serde_json::from_str(last).with_context(|| format!("reading the counts in {said}"))
     }

@@ -5,8 +5,16 @@ use serde::Deserialize;
 /// The status of a lab.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct Status {
+    pub(crate) controller: ControllerStatus,
     pub(crate) pods: Vec<PodStatus>,
     pub(crate) services: Vec<ServiceStatus>,
+}
+
+/// The status of the control plane.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct ControllerStatus {
+    pub(crate) ready: bool,
+    pub(crate) restarts: u32,
 }
 
 /// The status of a service.
@@ -29,6 +37,9 @@ pub(crate) struct PodStatus {
     pub(crate) ip: Option<String>,
     #[serde(default)]
     pub(crate) ready: bool,
+    /// The Deployment that it belongs to.
+    #[serde(default)]
+    pub(crate) deployment: Option<ObjectName>,
     #[serde(default)]
     pub(crate) containers: Vec<ContainerStatus>,
 }
@@ -40,6 +51,20 @@ pub(crate) struct ContainerStatus {
     pub(crate) name: String,
     #[serde(default)]
     pub(crate) exit_code: Option<i32>,
+}
+
+/// The name of an object in its namespace.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct ObjectName {
+    pub(crate) namespace: String,
+    pub(crate) name: String,
+}
+
+impl ObjectName {
+    /// `namespace/name`.
+    pub(crate) fn full_name(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
 }
 
 impl PodStatus {

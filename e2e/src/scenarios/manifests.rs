@@ -67,6 +67,34 @@ spec:
     )
 }
 
+/// Only what TrafficTargets grant.
+pub(crate) const SMI_MODE: &str = "---
+apiVersion: config.openservicemesh.io/v1alpha2
+kind: MeshConfig
+metadata: {name: osm-mesh-config, namespace: osm-system}
+spec: {traffic: {enablePermissiveTrafficPolicyMode: false}}
+";
+
+/// Lets the pods of one service account of `shop` ask those of another for everything.
+pub(crate) fn grant(source: &str, destination: &str) -> String {
+    format!(
+        "---
+apiVersion: specs.smi-spec.io/v1alpha4
+kind: HTTPRouteGroup
+metadata: {{name: everything, namespace: shop}}
+spec: {{matches: [{{name: all, pathRegex: '.*', methods: ['*']}}]}}
+---
+apiVersion: access.smi-spec.io/v1alpha3
+kind: TrafficTarget
+metadata: {{name: {source}-to-{destination}, namespace: shop}}
+spec:
+  destination: {{kind: ServiceAccount, name: {destination}, namespace: shop}}
+  sources: [{{kind: ServiceAccount, name: {source}, namespace: shop}}]
+  rules: [{{kind: HTTPRouteGroup, name: everything, matches: [all]}}]
+"
+    )
+}
+
 /// Namespace `shop` of the mesh: `server` answers HTTP on port 80 of its service, `client` waits for commands.
 pub(crate) fn shop() -> String {
     [

@@ -1,0 +1,55 @@
+//! Measurements, for people: each runs beside a baseline in the same minutes, since the machine is never twice the same.
+//!
+//! Nothing here is a test: a busy machine makes a figure worse, not wrong.
+
+mod figures;
+mod file_envoy;
+mod mesh;
+mod policy;
+mod watcher;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "osm-bench", about = "Measures the mesh on this machine; needs root.")]
+struct Arguments {
+    #[command(subcommand)]
+    bench: Bench,
+}
+
+#[derive(Subcommand)]
+enum Bench {
+    /// How long it takes from a change of a policy until every proxy enforces it
+    Policy {
+        /// How many times a grant is given, and as many times taken back.
+        #[arg(long, default_value_t = 20)]
+        count: usize,
+        /// How many pods must enforce it.
+        #[arg(long, default_value_t = 10)]
+        pods: usize,
+    },
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().bench {
+        Bench::Policy { count, pods } => policy::run(count, pods),
+    };
+    match result {
+        Ok(text) => {
+            say(&text);
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            say(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What a person reads.
+#[expect(clippy::print_stdout, reason = "printing is what this program is for")]
+fn say(text: &str) {
+    println!("{text}");
+}

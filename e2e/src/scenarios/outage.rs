@@ -1,0 +1,116 @@
+//! The controller is down: who must wait for it says so, and what was decided meanwhile is honoured once it is back.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use super::manifests::{SMI_MODE, grant, once_pod, shop};
+use super::open_shop;
+use crate::Choice;
+use crate::lab::{Lab, PodStatus, wait_for};
+
+/// Attempts of a sidecar to reach the controller are no more than 5 s apart; then it takes one push. The rest is what a
+/// busy machine may add to both.
+const HONOURED_WITHIN: Duration = Duration::from_millis(6_500);
+
+/// Outages of one run; each takes about fifteen seconds.
+const OUTAGES: u32 = 2;
+
+/// After so many vain starts of the controller a sidecar, which waits as the runner does, has come to its longest pause.
+const VAIN_STARTS: u32 = 7;
+
+pub(super) fn a_new_pod_waits_for_the_controller(choice: &Choice) -> Result<String> {
+    let lab = open_shop(choice)?;
+    let outage = Outage::begin(&lab)?;
+    let pod = once_pod("late", "");
+    lab.apply_file("late.yaml", &pod)?;
+    let missing = wait_for("the new pod says that it waits for the controller", || {
+        let said = lab.osm("startup", &["shop/late", "-o", "json"])?.success()?;
+        let startup: serde_json::Value = serde_json::from_str(&said).context("reading the start")?;
+        let missing = startup["missing"].as_array().context("there is no list of what is missing")?;
+        let first = missing.iter().find(|item| item["owner"].as_str().is_some_and(|o| o.contains("osm-controller")));
+        Ok(first.with_context(|| format!("nothing is missing from osm-controller: {said}"))?.clone())
+    })?;
+    let table = lab.osm("startup", &["shop/late"])?.success()?;
+    ensure!(table.contains("waits for: "), "the waterfall does not say so: {table}");
+    lab.pod("shop/client").get("http://server.shop/").context("what works goes on meanwhile")?;
+    let status = lab.wait_for("shop/late", "there", |_| true)?;
+    ensure!(!status.is_over(), "the pod did not wait: {status:?}");
+
+    outage.end()?;
+    let back = Instant::now();
+    let status = lab.wait_for("shop/late", "over", PodStatus::is_over)?;
+    let log = lab.osm("logs", &["shop/late", "-c", "once"])?.all();
+    ensure!(status.phase == "Succeeded", "the pod that waited ended {}: {log}", status.phase);
+    let waited_for = missing["what"].as_str().unwrap_or_default();
+    Ok(format!("it waited for {waited_for:?}, and was done {:.1} s after the controller was back", seconds(back)))
+}
+
+pub(super) fn a_grant_revoked_meanwhile(choice: &Choice) -> Result<String> {
+    let lab = Lab::up(choice, &[&shop(), SMI_MODE, &grant("client", "server")].concat())?;
+    let client = lab.pod("shop/client");
+    lab.wait_ready("shop/client")?;
+    let mut took = Vec::new();
+    for round in 0..OUTAGES.min(choice.count) {
+        lab.apply(&grant("client", "server"))?;
+        wait_for("the grant lets the client in", || client.get("http://server.shop/"))?;
+        let outage = Outage::begin(&lab)?;
+        lab.osm("delete", &["-f", lab.write("revoked.yaml", &grant("client", "server"))?.to_str().context("a path")?])?;
+        outage.wait_for_vain_starts(VAIN_STARTS)?;
+        client.get("http://server.shop/").context("without the controller nobody can know that it was revoked")?;
+        outage.end()?;
+        let back = Instant::now();
+        wait_for("the client is refused", || {
+            let answer = client.exec_demo(&["once", "http://server.shop/"])?.all();
+            ensure!(answer.contains("status 403"), "round {round}: {answer}");
+            Ok(())
+        })?;
+        took.push(back.elapsed());
+    }
+    let longest = took.iter().max().copied().unwrap_or_default();
+    ensure!(longest <= HONOURED_WITHIN, "refused only {longest:?} after the controller was back; all: {took:?}");
+    let list: Vec<String> = took.iter().map(|took| format!("{:.1}", took.as_secs_f64())).collect();
+    Ok(format!("refused {} s after the controller was back", list.join(", ")))
+}
+
+/// A controller that has died and whose program is gone, so that the runner cannot start it again.
+struct Outage<'a> {
+    lab: &'a Lab,
+    restarts_before: u32,
+}
+
+impl Outage<'_> {
+    fn begin(lab: &Lab) -> Result<Outage<'_>> {
+        let restarts_before = lab.status()?.controller.restarts;
+        lab.remove_controller()?;
+        lab.node(&["pkill", "-KILL", "-x", "osm-controller"])?.success()?;
+        wait_for("the controller is down", || {
+            let controller = lab.status()?.controller;
+            ensure!(!controller.ready && controller.restarts > restarts_before, "it is {controller:?}");
+            Ok(())
+        })?;
+        Ok(Outage { lab, restarts_before })
+    }
+
+    fn wait_for_vain_starts(&self, count: u32) -> Result<()> {
+        wait_for("the runner has tried to start the controller", || {
+            let controller = self.lab.status()?.controller;
+            ensure!(controller.restarts >= self.restarts_before + count, "it is {controller:?}");
+            Ok(())
+        })
+    }
+
+    /// Lets it live again, and waits until it says that it is ready.
+    fn end(self) -> Result<()> {
+        self.lab.place_controller()?;
+        wait_for("the controller is back", || {
+            let controller = self.lab.status()?.controller;
+            ensure!(controller.ready, "it is {controller:?}");
+            Ok(())
+        })
+    }
+}
+
+fn seconds(since: Instant) -> f64 {
+    since.elapsed().as_secs_f64()
+}

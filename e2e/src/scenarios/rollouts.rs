@@ -1,0 +1,125 @@
+//! Deployments are replaced, pod by pod, while their clients go on asking.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use super::manifests::{mesh_namespace, service, service_account};
+use crate::Choice;
+use crate::lab::{Lab, LoadCounts, wait_for};
+
+/// Roll-outs of a run that is not asked for more; each takes a few seconds.
+const SAMPLE: u32 = 6;
+
+const REPLICAS: usize = 2;
+/// Of all clients together; while one is replaced there is one more.
+const REQUESTS_PER_SECOND: usize = 100;
+
+/// That none fails is a goal for later. More than this share of all means that something is broken.
+const FAILED_PER_THOUSAND: u64 = 50;
+
+pub(super) fn rolling_updates_under_load(choice: &Choice) -> Result<String> {
+    let first = [
+        mesh_namespace("shop"),
+        service_account("shop", "server"),
+        service_account("shop", "client"),
+        service("shop", "server", "{name: http, port: 80, targetPort: 8080}"),
+        deployment("server", 0),
+        deployment("client", 0),
+    ];
+    let lab = Lab::up(choice, &first.concat())?;
+    let mut clients: BTreeSet<String> = names(&lab, "shop/client")?;
+    let mut took = Vec::new();
+    for round in 1..=rounds(choice) {
+        let name = if round % 2 == 1 { "server" } else { "client" };
+        let full_name = format!("shop/{name}");
+        let before = names(&lab, &full_name)?;
+        let start = Instant::now();
+        lab.apply(&deployment(name, round))?;
+        wait_for(&format!("roll-out {round}, of {full_name}, is finished"), || {
+            clients.extend(names(&lab, "shop/client")?);
+            let pods = lab.pods_of(&full_name)?;
+            let is_new = |name: &str| !before.contains(name);
+            ensure!(pods.len() == REPLICAS && pods.iter().all(|pod| pod.ready && is_new(&pod.full_name())), "{pods:?}");
+            Ok(())
+        })?;
+        took.push(start.elapsed());
+    }
+    lab.delete(&deployment("client", 0))?;
+    wait_for("the last clients are gone", || {
+        let left = names(&lab, "shop/client")?;
+        ensure!(left.is_empty(), "left: {left:?}");
+        Ok(())
+    })?;
+    let counts: Vec<LoadCounts> = clients.iter().map(|pod| counts_of(&lab, pod)).collect::<Result<_>>()?;
+    report(&counts, &took)
+}
+
+/// All that are asked for, in a run for this scenario alone; a sample beside others.
+fn rounds(choice: &Choice) -> u32 {
+    if choice.is_alone { choice.count } else { choice.count.min(SAMPLE) }
+}
+
+fn report(counts: &[LoadCounts], took: &[Duration]) -> Result<String> {
+    let sum = |of: fn(&LoadCounts) -> u64| counts.iter().map(of).sum::<u64>();
+    let (tried, ok) = (sum(|c| c.tried), sum(|c| c.ok));
+    let failed = tried - ok;
+    let kinds = format!(
+        "{} with another status, {} refused, {} reset, {} timed out, {} otherwise",
+        sum(|c| c.other_status),
+        sum(|c| c.refused),
+        sum(|c| c.reset),
+        sum(|c| c.timed_out),
+        sum(|c| c.failed)
+    );
+    let slowest = counts.iter().map(|c| c.slowest_ms).max().unwrap_or_default();
+    let seconds: f64 = took.iter().map(Duration::as_secs_f64).sum();
+    let longest = took.iter().max().map_or(0.0, Duration::as_secs_f64);
+    let figures = format!(
+        "{} roll-outs, {tried} requests of {} clients: {failed} failed ({kinds}), slowest {slowest} ms; a roll-out took {longest:.1} s at most",
+        took.len(),
+        counts.len()
+    );
+    ensure!(tried as f64 > seconds * REQUESTS_PER_SECOND as f64 / 2.0, "too little load to prove anything: {figures}");
+    ensure!(failed * 1000 <= tried * FAILED_PER_THOUSAND, "{figures}");
+    Ok(figures)
+}
+
+/// A client prints its counts when it is told to end. Its log outlives it.
+fn counts_of(lab: &Lab, pod: &str) -> Result<LoadCounts> {
+    let file = lab.container_log(pod, "main");
+    let log = fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
+    LoadCounts::in_output(&log).with_context(|| format!("of {pod}"))
+}
+
+fn names(lab: &Lab, deployment: &str) -> Result<BTreeSet<String>> {
+    Ok(lab.pods_of(deployment)?.iter().map(|pod| pod.full_name()).collect())
+}
+
+fn deployment(name: &str, revision: u32) -> String {
+    let rate = REQUESTS_PER_SECOND / REPLICAS;
+    let container = match name {
+        "client" => format!("args: [load, 'http://server.shop/', --rate, '{rate}', --seconds, '86400']"),
+        _ => "args: [serve]".to_owned(),
+    };
+    format!(
+        "---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: {name}, namespace: shop}}
+spec:
+  replicas: {REPLICAS}
+  strategy: {{type: RollingUpdate, rollingUpdate: {{maxSurge: 1, maxUnavailable: 0}}}}
+  selector: {{matchLabels: {{app: {name}}}}}
+  template:
+    metadata:
+      labels: {{app: {name}}}
+      annotations: {{revision: '{revision}'}}
+    spec:
+      serviceAccountName: {name}
+      containers: [{{name: main, image: osm-demo, {container}}}]
+"
+    )
+}
