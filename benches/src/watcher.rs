@@ -47,9 +47,10 @@ impl Watcher {
     pub(crate) fn wait_until_all(&mut self, status: u16) -> Result<Instant> {
         let mut last = Instant::now();
         while self.statuses.iter().any(|found| *found != status) {
-            let change = self.changes.recv_timeout(PATIENCE).with_context(|| {
-                format!("waiting until all answer with {status}; they answer {:?}", self.statuses)
-            })?;
+            let change = self
+                .changes
+                .recv_timeout(PATIENCE)
+                .with_context(|| format!("waiting until all answer with {status}; they answer {:?}", self.statuses))?;
             self.statuses[change.index] = change.status;
             last = change.seen;
         }

@@ -20,7 +20,7 @@ use crate::Choice;
 pub(crate) use command::Output;
 pub(crate) use command::run;
 pub(crate) use pod::{LoadCounts, Pod};
-pub(crate) use status::{PodStatus, Status};
+pub(crate) use status::{JobStatus, PodStatus, Status};
 pub(crate) use wait::wait_for;
 
 /// The controller's program, and its name in the folder of a lab.
@@ -107,6 +107,17 @@ impl Lab {
     pub(crate) fn pods_of(&self, deployment: &str) -> Result<Vec<PodStatus>> {
         let pods = self.status()?.pods.into_iter();
         Ok(pods.filter(|pod| pod.deployment.as_ref().is_some_and(|owner| owner.full_name() == deployment)).collect())
+    }
+
+    /// Waits until a Job is over, and gives it back with the pods that are left of it.
+    pub(crate) fn wait_job_over(&self, job: &str) -> Result<(JobStatus, Vec<PodStatus>)> {
+        wait_for(&format!("the Job {job} is over"), || {
+            let status = self.status()?;
+            let found = status.jobs.into_iter().find(|found| found.name == job).context("there is no such Job")?;
+            ensure!(found.state == "Complete" || found.state == "Failed", "it is {found:?}");
+            let is_its = |pod: &PodStatus| pod.job.as_ref().is_some_and(|owner| owner.name == job);
+            Ok((found, status.pods.into_iter().filter(is_its).collect()))
+        })
     }
 
     /// `osm local status`.

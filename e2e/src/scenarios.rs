@@ -4,6 +4,7 @@ mod bookstore;
 mod hold;
 mod input;
 mod isolation;
+mod jobs;
 mod machine;
 mod manifests;
 mod outage;
@@ -52,6 +53,16 @@ pub(crate) const ALL: &[Scenario] = &[
         name: "once-without-hold",
         shows: "the same pod fails when the hold is switched off: the promise is the hold's work",
         run: hold::once_without_hold,
+    },
+    Scenario {
+        name: "jobs-with-a-sidecar-complete",
+        shows: "a Job's pod is over when its work is, with the work's own exit code, whatever the restart policy",
+        run: jobs::jobs_with_a_sidecar_complete,
+    },
+    Scenario {
+        name: "a-failing-job-is-given-up",
+        shows: "a Job whose work fails is given up with the reason that Kubernetes gives",
+        run: jobs::a_failing_job_is_given_up,
     },
     Scenario {
         name: "envoy-killed-under-load",

@@ -14,12 +14,8 @@ use crate::say;
 /// answer.
 pub(crate) async fn run(urls: &[Url], pause: Duration) -> Result<()> {
     ensure!(!urls.is_empty(), "there is nothing to watch: name a URL");
-    let mut watches: JoinSet<Infallible> = urls
-        .iter()
-        .cloned()
-        .enumerate()
-        .map(|(index, url)| async move { watch(index, &url, pause).await })
-        .collect();
+    let mut watches: JoinSet<Infallible> =
+        urls.iter().cloned().enumerate().map(|(index, url)| async move { watch(index, &url, pause).await }).collect();
     match watches.join_next().await {
         Some(Ok(never)) => match never {},
         Some(Err(error)) => Err(error.into()),

@@ -7,6 +7,7 @@ use serde::Deserialize;
 pub(crate) struct Status {
     pub(crate) controller: ControllerStatus,
     pub(crate) pods: Vec<PodStatus>,
+    pub(crate) jobs: Vec<JobStatus>,
     pub(crate) services: Vec<ServiceStatus>,
 }
 
@@ -15,6 +16,16 @@ pub(crate) struct Status {
 pub(crate) struct ControllerStatus {
     pub(crate) ready: bool,
     pub(crate) restarts: u32,
+}
+
+/// The status of a Job.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct JobStatus {
+    pub(crate) name: String,
+    pub(crate) state: String,
+    pub(crate) reason: String,
+    pub(crate) succeeded: usize,
+    pub(crate) failed: usize,
 }
 
 /// The status of a service.
@@ -37,6 +48,9 @@ pub(crate) struct PodStatus {
     pub(crate) ip: Option<String>,
     #[serde(default)]
     pub(crate) ready: bool,
+    /// The Job that it belongs to.
+    #[serde(default)]
+    pub(crate) job: Option<ObjectName>,
     /// The Deployment that it belongs to.
     #[serde(default)]
     pub(crate) deployment: Option<ObjectName>,
@@ -49,6 +63,8 @@ pub(crate) struct PodStatus {
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ContainerStatus {
     pub(crate) name: String,
+    #[serde(default)]
+    pub(crate) restarts: u32,
     #[serde(default)]
     pub(crate) exit_code: Option<i32>,
 }
