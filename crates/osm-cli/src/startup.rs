@@ -70,6 +70,8 @@ impl Startup {
                     TimelineEvent::ContainerPassedStartup => format!("{container} passed its startup probe"),
                     TimelineEvent::ContainerReady => format!("{container} ready"),
                     TimelineEvent::ContainerUnready => format!("{container} no longer ready"),
+                    TimelineEvent::ContainerFailedPostStart => format!("{container} failed in its postStart hook"),
+                    TimelineEvent::ContainerFailedLiveness => format!("{container} failed its liveness probe"),
                     TimelineEvent::ContainerExited => format!("{container} ended with exit code {code}"),
                     TimelineEvent::Ready => "pod ready".to_owned(),
                     TimelineEvent::Unready => "pod no longer ready".to_owned(),

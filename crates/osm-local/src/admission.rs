@@ -14,6 +14,7 @@ use osm_redirect::Redirect;
 use rand::RngExt;
 
 use crate::addresses::{CLUSTER_DOMAIN, GATEWAY};
+use crate::config_maps::{self, ConfigMaps};
 use crate::desired::{OSM_NAMESPACE, service_account};
 use crate::images::{Image, Images};
 use crate::process::{Surroundings, container_spec};
@@ -36,6 +37,8 @@ pub(crate) struct SidecarPrograms {
 pub(crate) struct Admitted {
     /// The pod, with all that the mesh added.
     pub(crate) pod: Arc<k8s::Pod>,
+    /// The ConfigMaps that it may have as files.
+    pub(crate) config_maps: ConfigMaps,
     /// Shape and reason, when it is in the mesh.
     pub(crate) injected: Option<String>,
     /// What will not work as its user may expect.
@@ -105,16 +108,19 @@ pub(crate) fn admit(
     let Some(namespace) = world.namespaces.get(&namespace) else {
         return Err(vec![Problem::new(subject, Reason::Missing, "its namespace does not exist")]);
     };
-    let admitted = match inject(&pod, namespace, policy, rng)? {
-        Injection::Skipped { .. } => Admitted { pod: Arc::new(pod), injected: None, warnings: Vec::new() },
+    let (pod, injected, warnings) = match inject(&pod, namespace, policy, rng)? {
+        Injection::Skipped { .. } => (pod, None, Vec::new()),
         Injection::Injected { pod, shape, why, warnings } => {
             let missing = missing_programs(&subject, programs);
             if !missing.is_empty() {
                 return Err(missing);
             }
-            Admitted { pod: Arc::from(pod), injected: Some(format!("{shape}: {why}")), warnings }
+            (*pod, Some(format!("{shape}: {why}")), warnings)
         }
     };
+    let config_maps = config_maps::of_namespace(world, pod.metadata.namespace.as_deref().unwrap_or_default());
+    let pod = Arc::new(config_maps::inlined(pod, &config_maps));
+    let admitted = Admitted { pod, config_maps, injected, warnings };
     let problems = unable_to_run(&admitted.pod, images);
     if problems.is_empty() { Ok(admitted) } else { Err(problems) }
 }

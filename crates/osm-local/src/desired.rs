@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use osm_api::{Kind, NamespacedName, ObjectKey, Problem, Reason, World, k8s};
 
-use crate::support;
+use crate::{config_maps, support};
 
 pub use workloads::{DesiredDeployment, DesiredJob, Replacement};
 
@@ -166,7 +166,12 @@ impl Desired {
             self.refuse(world, key, &field, Reason::Missing, &message, "apply a ServiceAccount of that name");
             return false;
         }
-        true
+        let missing = config_maps::missing(world, &key.namespace, spec, prefix);
+        for (field, what) in &missing {
+            let message = format!("{what}; the pod waits for it");
+            self.refuse(world, key, field, Reason::Missing, &message, "apply it, or mark it optional");
+        }
+        missing.is_empty()
     }
 
     fn refuse(&mut self, world: &World, key: &ObjectKey, field: &str, reason: Reason, message: &str, hint: &str) {

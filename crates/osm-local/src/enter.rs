@@ -18,6 +18,14 @@ use crate::process::ProcessSpec;
 use crate::spawn::OWN_PROGRAM;
 use crate::state_dir::RunnerProcess;
 
+/// What a process enters before it is born. The mount namespace comes last, by itself: the program is found without it.
+pub(crate) const NAMESPACES: [(&str, CloneFlags); 4] = [
+    ("net", CloneFlags::CLONE_NEWNET),
+    ("ipc", CloneFlags::CLONE_NEWIPC),
+    ("uts", CloneFlags::CLONE_NEWUTS),
+    ("pid", CloneFlags::CLONE_NEWPID),
+];
+
 /// What to become, and where.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Entry {
@@ -33,19 +41,12 @@ struct Entry {
 pub(crate) fn run_in(runner: &RunnerProcess, target: u32, process: ProcessSpec) -> anyhow::Result<u8> {
     // The runner's own /proc, seen from outside: there the target has the number that the runner knows.
     let namespaces = PathBuf::from(format!("/proc/{}/root/proc/{target}/ns", runner.pid));
-    let kinds = [
-        ("net", CloneFlags::CLONE_NEWNET),
-        ("ipc", CloneFlags::CLONE_NEWIPC),
-        ("uts", CloneFlags::CLONE_NEWUTS),
-        ("pid", CloneFlags::CLONE_NEWPID),
-    ];
-    let entry = Entry { mount_namespace: namespaces.join("mnt"), process };
     let mut description = File::from(memfd_create(c"osm-enter", MFdFlags::empty()).context("making a memory file")?);
-    description.write_all(&serde_json::to_vec(&entry)?).context("describing the process")?;
+    description.write_all(&self::description(namespaces.join("mnt"), process)?).context("describing the process")?;
     let description_path = format!("/proc/self/fd/{}", description.as_raw_fd());
     // The thread waits too: the child is told to end with the thread that gave birth to it.
     let thread = std::thread::spawn(move || -> anyhow::Result<std::process::ExitStatus> {
-        for (kind, flag) in kinds {
+        for (kind, flag) in NAMESPACES {
             let file = File::open(namespaces.join(kind)).context("the container has ended")?;
             setns(file, flag).with_context(|| format!("entering the {kind} namespace"))?;
         }
@@ -59,6 +60,11 @@ pub(crate) fn run_in(runner: &RunnerProcess, target: u32, process: ProcessSpec) 
     drop(description);
     let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
     Ok(u8::try_from(code).unwrap_or(1))
+}
+
+/// What [`become_entered`] reads.
+pub(crate) fn description(mount_namespace: PathBuf, process: ProcessSpec) -> anyhow::Result<Vec<u8>> {
+    serde_json::to_vec(&Entry { mount_namespace, process }).context("describing the process")
 }
 
 /// Becomes the process. Only comes back if that fails.

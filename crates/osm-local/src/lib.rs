@@ -4,8 +4,10 @@
 //! in namespaces of its own, of which the kernel takes care when it ends, however it ends. It is a runner, not an API
 //! server: nothing else of Kubernetes is here.
 
+mod action;
 mod addresses;
 mod admission;
+mod config_maps;
 mod container;
 mod control;
 mod desired;
@@ -16,6 +18,7 @@ mod first_process;
 mod hidden;
 mod host;
 mod images;
+mod inside;
 mod log_file;
 mod names;
 mod network;

@@ -11,6 +11,8 @@ use jiff::{SignedDuration, Timestamp};
 use osm_api::k8s;
 use serde::{Deserialize, Serialize};
 
+use crate::action;
+
 /// The delay before the second restart in a row; it doubles with each further one.
 const FIRST_DELAY: Duration = Duration::from_secs(10);
 /// No restart waits longer.
@@ -46,6 +48,8 @@ pub struct Slot {
     pub passes_readiness: bool,
     has_startup_probe: bool,
     has_readiness_probe: bool,
+    has_post_start: bool,
+    is_in_post_start: bool,
     ends_in_a_row: u32,
 }
 
@@ -188,9 +192,17 @@ impl Lifecycle {
         slot.last_exit = Some(code);
         slot.has_started = false;
         slot.passes_readiness = false;
+        slot.is_in_post_start = false;
         slot.ends_in_a_row = if ran_for >= RESET_AFTER { 1 } else { slot.ends_in_a_row + 1 };
         slot.state =
             if restarts { State::BackOff { until: now + delay(slot.ends_in_a_row) } } else { State::Ended { code } };
+    }
+
+    /// The container's `postStart` hook has ended well.
+    pub fn on_post_start_done(&mut self, index: usize) {
+        let slot = &mut self.slots[index];
+        slot.is_in_post_start = false;
+        slot.has_started = slot.is_running() && !slot.has_startup_probe;
     }
 
     /// The container's startup probe has passed.
@@ -249,6 +261,7 @@ impl Lifecycle {
         let what = match slot.state {
             State::Waiting => "to start".to_owned(),
             State::Running { .. } if slot.role == Role::Init => "to end".to_owned(),
+            State::Running { .. } if slot.is_in_post_start => "to end its postStart hook".to_owned(),
             State::Running { .. } if !slot.has_started => "to pass its startup probe".to_owned(),
             State::Running { .. } => "to pass its readiness probe".to_owned(),
             State::BackOff { .. } => {
@@ -295,8 +308,16 @@ impl Lifecycle {
     fn take_starts(&mut self, now: Timestamp) -> Vec<Step> {
         let mut due = self.initialize(now);
         if self.is_initialized {
-            let restarts = self.slots.iter().enumerate().filter(|(_, s)| s.role != Role::Init && s.is_due(now));
-            due = restarts.map(|(index, _)| index).collect();
+            // As with the kubelet, the next container of a pod first starts when the hook of the one before it is over.
+            let mut is_held = false;
+            due.clear();
+            for (index, slot) in self.slots.iter().enumerate().filter(|(_, s)| s.role != Role::Init) {
+                if slot.is_due(now) && !(is_held && slot.state == State::Waiting) {
+                    due.push(index);
+                    is_held |= slot.has_post_start;
+                }
+                is_held |= slot.is_in_post_start;
+            }
         }
         for index in &due {
             self.slots[*index].start(now);
@@ -327,9 +348,8 @@ impl Lifecycle {
 
 impl Slot {
     fn new(role: Role, container: &k8s::Container) -> Slot {
-        let is_carried_out = |probe: &Option<k8s::Probe>| {
-            probe.as_ref().is_some_and(|probe| probe.http_get.is_some() || probe.tcp_socket.is_some())
-        };
+        let is_carried_out = |probe: &Option<k8s::Probe>| probe.as_ref().is_some_and(action::is_carried_out);
+        let hooks = container.lifecycle.as_ref();
         Slot {
             name: container.name.clone(),
             role,
@@ -340,6 +360,8 @@ impl Slot {
             passes_readiness: false,
             has_startup_probe: is_carried_out(&container.startup_probe),
             has_readiness_probe: is_carried_out(&container.readiness_probe),
+            has_post_start: hooks.is_some_and(|hooks| hooks.post_start.is_some()),
+            is_in_post_start: false,
             ends_in_a_row: 0,
         }
     }
@@ -364,7 +386,8 @@ impl Slot {
     fn start(&mut self, now: Timestamp) {
         self.restarts += u32::from(self.state != State::Waiting);
         self.state = State::Running { since: now, is_stopping: false };
-        self.has_started = !self.has_startup_probe;
+        self.is_in_post_start = self.has_post_start;
+        self.has_started = !self.has_startup_probe && !self.has_post_start;
         self.passes_readiness = !self.has_readiness_probe;
     }
 

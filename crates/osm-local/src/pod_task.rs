@@ -126,8 +126,8 @@ struct PodTask {
     volumes: Volumes,
     volume_places: BTreeMap<String, PathBuf>,
     renewal: Option<Timestamp>,
-    /// When containers that were asked to end are ended: set by the first one that is asked.
-    kill_at: Option<Timestamp>,
+    /// When what is left of a pod that ends is ended: set by the first container that is asked to end.
+    stop_by: Option<Timestamp>,
     timeline: Vec<TimelineEntry>,
     sidecar: Option<serde_json::Value>,
     ready_since: Option<Timestamp>,
@@ -145,13 +145,13 @@ impl PodTask {
         PodTask {
             lifecycle: Lifecycle::new(&spec),
             live: live.collect(),
-            volumes: volumes::volumes(&start.admitted.pod, start.ip),
+            volumes: volumes::volumes(&start.admitted.pod, start.ip, &start.admitted.config_maps),
             shared,
             start,
             namespaces: None,
             volume_places: BTreeMap::new(),
             renewal: None,
-            kill_at: None,
+            stop_by: None,
             timeline: Vec::new(),
             sidecar: None,
             ready_since: None,
@@ -202,8 +202,8 @@ impl PodTask {
             if self.lifecycle.is_over() {
                 return;
             }
-            let timers = [self.lifecycle.wake_at(), self.renewal, self.kill_at];
-            let wake = timers.into_iter().flatten().min();
+            let kill_at = self.live.iter().filter_map(|live| live.kill_at).min();
+            let wake = [self.lifecycle.wake_at(), self.renewal, kill_at].into_iter().flatten().min();
             tokio::select! {
                 event = happened.recv() => event.into_iter().for_each(|event| self.take(event)),
                 () = stop.cancelled(), if !self.is_terminating => self.begin_stop(),
@@ -220,10 +220,7 @@ impl PodTask {
 
     fn on_time(&mut self) {
         let now = clock::now();
-        if self.kill_at.is_some_and(|at| at <= now) {
-            self.kill_all_asked();
-            self.kill_at = None;
-        }
+        self.kill_overdue(now);
         if self.renewal.is_some_and(|at| at <= now) {
             if let Err(error) = volumes::write_files(&self.folder().join("volumes"), &self.volumes, now, &self.mint()) {
                 tracing::error!(pod = %self.start.name, error = format!("{error:#}"), "tokens cannot be renewed");

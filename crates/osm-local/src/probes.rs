@@ -1,25 +1,19 @@
-//! Startup and readiness probes, sent from the router as the kubelet sends them from its node.
+//! Startup, readiness and liveness probes, sent from the router as the kubelet sends them from its node.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use http::{Request, header::HOST};
-use http_body_util::Full;
-use hyper::body::Bytes;
 use osm_api::k8s;
-use osm_runtime::{clock, http as client};
-use tokio::net::TcpStream;
+use osm_runtime::clock;
 use tokio::sync::mpsc;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
-use crate::endpoints::named_port;
+use crate::action::Action;
+use crate::inside::Inside;
 
 /// How often a probe that has not passed yet is sent, unless its period is shorter. The kubelet waits a whole period,
 /// which would make every pod of a test a second slower for nothing; a failure still counts by the period.
 const EAGER_PERIOD: Duration = Duration::from_millis(50);
-/// More of an answer is not read: its status is enough.
-const BODY_LIMIT_BYTES: usize = 1 << 20;
-
 /// What a container's probes say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
@@ -29,6 +23,8 @@ pub(crate) enum Verdict {
     StartupFailed,
     /// The readiness probe began or stopped to pass.
     Ready(bool),
+    /// The liveness probe has failed too often in a row.
+    LivenessFailed,
 }
 
 /// The probes of one container, ready to be sent.
@@ -36,12 +32,13 @@ pub(crate) enum Verdict {
 pub(crate) struct Probes {
     startup: Option<Check>,
     readiness: Option<Check>,
+    liveness: Option<Check>,
 }
 
 /// One probe.
 #[derive(Clone, Debug)]
 struct Check {
-    how: How,
+    action: Action,
     delay: Duration,
     period: Duration,
     timeout: Duration,
@@ -49,64 +46,44 @@ struct Check {
     failures: u32,
 }
 
-#[derive(Clone, Debug)]
-enum How {
-    Http { address: SocketAddr, path: String, headers: Vec<(String, String)> },
-    Tcp { address: SocketAddr },
-}
-
 impl Probes {
     /// The probes of a container of a pod.
     pub(crate) fn of(container: &k8s::Container, pod: &k8s::Pod, ip: Ipv4Addr) -> Probes {
         let check = |probe: &Option<k8s::Probe>| probe.as_ref().and_then(|probe| Check::of(probe, pod, ip));
-        Probes { startup: check(&container.startup_probe), readiness: check(&container.readiness_probe) }
+        Probes {
+            startup: check(&container.startup_probe),
+            readiness: check(&container.readiness_probe),
+            liveness: check(&container.liveness_probe),
+        }
     }
 
     /// Sends the probes until nobody listens; what changes is sent as `event` makes it.
-    pub(crate) async fn run<E>(self, events: mpsc::Sender<E>, event: impl Fn(Verdict) -> E) {
-        if let Some(startup) = self.startup {
-            let verdict = if startup.passes_in_time().await { Verdict::Started } else { Verdict::StartupFailed };
+    pub(crate) async fn run<E>(self, inside: Inside, events: mpsc::Sender<E>, event: impl Fn(Verdict) -> E) {
+        if let Some(startup) = &self.startup {
+            let verdict = if startup.passes_in_time(&inside).await { Verdict::Started } else { Verdict::StartupFailed };
             if events.send(event(verdict)).await.is_err() || verdict == Verdict::StartupFailed {
                 return;
             }
         }
-        let Some(readiness) = self.readiness else { return };
-        sleep(readiness.delay).await;
-        let (mut is_ready, mut in_a_row) = (false, 0);
-        loop {
-            let passes = readiness.passes().await;
-            in_a_row = if passes == is_ready { 0 } else { in_a_row + 1 };
-            let needed = if is_ready { readiness.failures } else { readiness.successes };
-            if in_a_row >= needed {
-                (is_ready, in_a_row) = (passes, 0);
-                if events.send(event(Verdict::Ready(is_ready))).await.is_err() {
-                    return;
-                }
+        let readiness = async {
+            if let Some(readiness) = &self.readiness {
+                readiness.watch(&inside, &events, &event).await;
             }
-            sleep(if is_ready { readiness.period } else { readiness.period.min(EAGER_PERIOD) }).await;
-        }
+        };
+        let liveness = async {
+            if let Some(liveness) = &self.liveness {
+                liveness.fails(&inside).await;
+                // Nobody who listens is nobody who could be told.
+                let _ = events.send(event(Verdict::LivenessFailed)).await;
+            }
+        };
+        tokio::join!(readiness, liveness);
     }
 }
 
 impl Check {
     fn of(probe: &k8s::Probe, pod: &k8s::Pod, ip: Ipv4Addr) -> Option<Check> {
-        let address = |host: &Option<String>, port: &k8s::IntOrString| {
-            let host: IpAddr = host.as_ref().and_then(|host| host.parse().ok()).unwrap_or(IpAddr::V4(ip));
-            let number = match port {
-                k8s::IntOrString::Int(number) => *number,
-                k8s::IntOrString::String(name) => named_port(pod, name, "TCP")?,
-            };
-            Some(SocketAddr::new(host, u16::try_from(number).ok()?))
-        };
-        let how = match (&probe.http_get, &probe.tcp_socket) {
-            (Some(get), _) => How::Http {
-                address: address(&get.host, &get.port)?,
-                path: get.path.clone().filter(|path| path.starts_with('/')).unwrap_or_else(|| "/".into()),
-                headers: get.http_headers.iter().flatten().map(|h| (h.name.clone(), h.value.clone())).collect(),
-            },
-            (None, Some(tcp)) => How::Tcp { address: address(&tcp.host, &tcp.port)? },
-            (None, None) => return None,
-        };
+        let action = Action::of_probe(probe, pod, ip)?;
         let seconds = |value: Option<i32>, default: u64| {
             Duration::from_secs(value.and_then(|v| u64::try_from(v).ok()).filter(|v| *v > 0).unwrap_or(default))
         };
@@ -114,7 +91,7 @@ impl Check {
             value.and_then(|v| u32::try_from(v).ok()).filter(|v| *v > 0).unwrap_or(default)
         };
         Some(Check {
-            how,
+            action,
             delay: seconds(probe.initial_delay_seconds, 0),
             period: seconds(probe.period_seconds, 10),
             timeout: seconds(probe.timeout_seconds, 1),
@@ -123,11 +100,11 @@ impl Check {
         })
     }
 
-    async fn passes_in_time(&self) -> bool {
+    async fn passes_in_time(&self, inside: &Inside) -> bool {
         sleep(self.delay).await;
         let deadline = clock::monotonic() + self.period * self.failures;
         loop {
-            if self.passes().await {
+            if self.action.passes(inside, self.timeout).await {
                 return true;
             }
             if clock::monotonic() >= deadline {
@@ -137,31 +114,34 @@ impl Check {
         }
     }
 
-    async fn passes(&self) -> bool {
-        let passing = async {
-            match &self.how {
-                How::Tcp { address } => TcpStream::connect(address).await.is_ok(),
-                How::Http { address, path, headers } => self.answers(*address, path, headers).await,
+    /// Tells whenever it begins or stops to pass, until nobody listens.
+    async fn watch<E>(&self, inside: &Inside, events: &mpsc::Sender<E>, event: &impl Fn(Verdict) -> E) {
+        sleep(self.delay).await;
+        let (mut is_ready, mut in_a_row) = (false, 0);
+        loop {
+            let passes = self.action.passes(inside, self.timeout).await;
+            in_a_row = if passes == is_ready { 0 } else { in_a_row + 1 };
+            let needed = if is_ready { self.failures } else { self.successes };
+            if in_a_row >= needed {
+                (is_ready, in_a_row) = (passes, 0);
+                if events.send(event(Verdict::Ready(is_ready))).await.is_err() {
+                    return;
+                }
             }
-        };
-        timeout(self.timeout, passing).await.unwrap_or(false)
+            sleep(if is_ready { self.period } else { self.period.min(EAGER_PERIOD) }).await;
+        }
     }
 
-    async fn answers(&self, address: SocketAddr, path: &str, headers: &[(String, String)]) -> bool {
-        let mut request = Request::builder().uri(path).header("user-agent", "kube-probe/osm-local");
-        let own_host = headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host"));
-        if !own_host {
-            request = request.header(HOST, address.to_string());
-        }
-        for (name, value) in headers {
-            request = request.header(name, value);
-        }
-        let Ok(request) = request.body(Full::new(Bytes::new())) else { return false };
-        let Ok(stream) = TcpStream::connect(address).await else { return false };
-        let limits = client::Limits { timeout: self.timeout, body_bytes: BODY_LIMIT_BYTES };
-        match client::exchange(stream, request, limits).await {
-            Ok(answer) => answer.status().is_success() || answer.status().is_redirection(),
-            Err(_) => false,
+    /// Returns once it has failed so often in a row that the container is taken for dead.
+    async fn fails(&self, inside: &Inside) {
+        sleep(self.delay).await;
+        let mut in_a_row = 0;
+        loop {
+            in_a_row = if self.action.passes(inside, self.timeout).await { 0 } else { in_a_row + 1 };
+            if in_a_row >= self.failures {
+                return;
+            }
+            sleep(self.period).await;
         }
     }
 }
@@ -180,6 +160,33 @@ mod tests {
         (pod.spec.as_ref().unwrap().containers[0].clone(), pod)
     }
 
+    /// For probes that run no command.
+    fn nobody() -> Inside {
+        let process = serde_json::from_value(json!({
+            "command": [], "env": {}, "directory": "/", "uid": 0, "gid": 0, "groups": [],
+            "capabilities": null, "has_no_new_privileges": false, "ends_with_parent": false}));
+        Inside { pid: 0, process: process.unwrap(), folder: "/nowhere".into() }
+    }
+
+    #[tokio::test]
+    async fn a_container_is_taken_for_dead_after_so_many_failures_in_a_row() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let probe = json!({"httpGet": {"port": "http"}, "periodSeconds": 1, "failureThreshold": 2});
+        let (container, pod) = container(listener.local_addr().unwrap().port(), json!({"livenessProbe": probe}));
+        let (sender, mut verdicts) = mpsc::channel(4);
+        let probes = Probes::of(&container, &pod, Ipv4Addr::LOCALHOST);
+        tokio::spawn(probes.run(nobody(), sender, |verdict| verdict));
+        for status in ["500 Broken", "200 OK", "500 Broken", "500 Broken"] {
+            assert!(verdicts.try_recv().is_err(), "too early, before {status}");
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.read(&mut [0; 1024]).await.unwrap();
+            let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+        assert_eq!(verdicts.recv().await, Some(Verdict::LivenessFailed));
+        assert_eq!(verdicts.recv().await, None);
+    }
+
     #[tokio::test]
     async fn a_container_is_started_then_ready_then_not_when_its_server_says_so() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -188,7 +195,7 @@ mod tests {
         let (container, pod) = container(listener.local_addr().unwrap().port(), probes);
         let (sender, mut verdicts) = mpsc::channel(4);
         let probes = Probes::of(&container, &pod, Ipv4Addr::LOCALHOST);
-        tokio::spawn(probes.run(sender, |verdict| verdict));
+        tokio::spawn(probes.run(nobody(), sender, |verdict| verdict));
         for (status, verdict) in [
             ("503 Not yet", None),
             ("200 OK", Some(Verdict::Started)),
@@ -215,7 +222,8 @@ mod tests {
         let (container, pod) = container(1, probes);
         let (sender, mut verdicts) = mpsc::channel(4);
         let before = clock::monotonic();
-        tokio::spawn(Probes::of(&container, &pod, Ipv4Addr::LOCALHOST).run(sender, |verdict| verdict));
+        let probes = Probes::of(&container, &pod, Ipv4Addr::LOCALHOST);
+        tokio::spawn(probes.run(nobody(), sender, |verdict| verdict));
         assert_eq!(verdicts.recv().await, Some(Verdict::StartupFailed));
         let took = before.elapsed();
         assert!((Duration::from_secs(2)..Duration::from_secs(20)).contains(&took), "{took:?}");

@@ -156,6 +156,10 @@ pub enum TimelineEvent {
     ContainerReady,
     /// A container stopped passing its readiness probe.
     ContainerUnready,
+    /// A container's `postStart` hook failed; it is ended.
+    ContainerFailedPostStart,
+    /// A container's liveness probe failed too often in a row; it is ended.
+    ContainerFailedLiveness,
     /// A container ended.
     ContainerExited,
     /// The pod is ready for traffic.

@@ -41,6 +41,7 @@ const CONTAINER: &[&str] = &[
     "command",
     "args",
     "env",
+    "envFrom",
     "ports",
     "resources",
     "volumeMounts",
@@ -48,6 +49,8 @@ const CONTAINER: &[&str] = &[
     "securityContext",
     "readinessProbe",
     "startupProbe",
+    "livenessProbe",
+    "lifecycle",
     "restartPolicy",
     "terminationMessagePath",
     "terminationMessagePolicy",
@@ -66,14 +69,17 @@ const CONTAINER_SECURITY: &[&str] = &[
 const PROBE: &[&str] = &[
     "httpGet",
     "tcpSocket",
+    "exec",
     "initialDelaySeconds",
     "periodSeconds",
     "timeoutSeconds",
     "successThreshold",
     "failureThreshold",
 ];
-const VOLUME: &[&str] = &["name", "emptyDir", "projected", "downwardAPI"];
-const PROJECTION: &[&str] = &["serviceAccountToken", "downwardAPI"];
+const HOOK: &[&str] = &["exec", "httpGet", "sleep"];
+const VOLUME: &[&str] = &["name", "emptyDir", "projected", "downwardAPI", "configMap"];
+const EMPTY_DIR: &[&str] = &["medium"];
+const PROJECTION: &[&str] = &["serviceAccountToken", "downwardAPI", "configMap"];
 const MOUNT: &[&str] = &["name", "mountPath", "readOnly", "subPath", "recursiveReadOnly"];
 const DEPLOYMENT: &[&str] = &[
     "replicas",
@@ -121,6 +127,7 @@ pub(crate) fn pod_problems(subject: &str, spec: &k8s::PodSpec, prefix: &str) -> 
     }
     for (path, volume) in items(&value, prefix, "volumes") {
         found.outside_as(volume, &path, VOLUME, "not supported by the local runner; the volume stays empty");
+        found.outside(&volume["emptyDir"], &format!("{path}.emptyDir"), EMPTY_DIR);
         for (path, source) in items(&volume["projected"], &format!("{path}.projected"), "sources") {
             found.outside(source, &path, PROJECTION);
         }
@@ -178,7 +185,11 @@ impl Found<'_> {
                 self.say(format!("{path}.resources.{field}"), IGNORED);
             }
         }
-        for probe in ["readinessProbe", "startupProbe"] {
+        self.outside(&container["lifecycle"], &format!("{path}.lifecycle"), &["postStart", "preStop"]);
+        for hook in ["postStart", "preStop"] {
+            self.outside(&container["lifecycle"][hook], &format!("{path}.lifecycle.{hook}"), HOOK);
+        }
+        for probe in ["readinessProbe", "startupProbe", "livenessProbe"] {
             let path = format!("{path}.{probe}");
             self.outside(&container[probe], &path, PROBE);
             if container[probe]["httpGet"]["scheme"] == "HTTPS" {
@@ -193,9 +204,12 @@ impl Found<'_> {
             self.outside_as(
                 from,
                 &format!("{path}.valueFrom"),
-                &["fieldRef"],
+                &["fieldRef", "configMapKeyRef"],
                 "not supported by the local runner; the variable is not set",
             );
+        }
+        for (path, source) in items(container, path, "envFrom") {
+            self.outside(source, &path, &["configMapRef", "prefix"]);
         }
     }
 
@@ -256,10 +270,13 @@ mod tests {
         let spec = serde_json::json!({
             "hostPID": true, "dnsPolicy": "None", "nodeSelector": {"a": "b"},
             "volumes": [{"name": "v", "hostPath": {"path": "/x"}},
-                        {"name": "p", "projected": {"sources": [{"configMap": {"name": "c"}}]}}],
+                        {"name": "p", "projected": {"sources": [{"secret": {"name": "c"}}]}},
+                        {"name": "e", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}],
             "containers": [{"name": "c",
                 "resources": {"limits": {"cpu": "1"}, "requests": {"cpu": "1"}},
-                "lifecycle": {"preStop": {"exec": {"command": ["x"]}}},
+                "lifecycle": {"preStop": {"exec": {"command": ["x"]}}, "postStart": {"tcpSocket": {"port": 1}},
+                              "stopSignal": "SIGUSR1"},
+                "envFrom": [{"secretRef": {"name": "s"}}, {"configMapRef": {"name": "c"}, "prefix": "P"}],
                 "livenessProbe": {"exec": {"command": ["x"]}},
                 "readinessProbe": {"grpc": {"port": 1}},
                 "env": [{"name": "E", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}],
@@ -271,14 +288,16 @@ mod tests {
             [
                 "spec.dnsPolicy",
                 "spec.hostPID",
-                "spec.containers[0].lifecycle",
-                "spec.containers[0].livenessProbe",
                 "spec.containers[0].securityContext.procMount",
                 "spec.containers[0].resources.limits",
+                "spec.containers[0].lifecycle.stopSignal",
+                "spec.containers[0].lifecycle.postStart.tcpSocket",
                 "spec.containers[0].readinessProbe.grpc",
                 "spec.containers[0].env[0].valueFrom.secretKeyRef",
+                "spec.containers[0].envFrom[0].secretRef",
                 "spec.volumes[0].hostPath",
-                "spec.volumes[1].projected.sources[0].configMap",
+                "spec.volumes[1].projected.sources[0].secret",
+                "spec.volumes[2].emptyDir.sizeLimit",
             ]
         );
     }

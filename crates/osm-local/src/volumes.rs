@@ -11,6 +11,7 @@ use anyhow::Context;
 use jiff::{SignedDuration, Timestamp};
 use osm_api::k8s;
 
+use crate::config_maps::{self, ConfigMaps};
 use crate::environment::downward;
 use crate::pod::containers;
 use crate::process::User;
@@ -58,20 +59,27 @@ pub(crate) enum Readers {
 }
 
 /// The volumes of a pod; those that are not supported are empty.
-pub(crate) fn volumes(pod: &k8s::Pod, ip: Ipv4Addr) -> Volumes {
+pub(crate) fn volumes(pod: &k8s::Pod, ip: Ipv4Addr, maps: &ConfigMaps) -> Volumes {
     let spec = pod.spec.clone().unwrap_or_default();
     let fs_group = spec.security_context.as_ref().and_then(|s| s.fs_group).and_then(|g| u32::try_from(g).ok());
     let volumes = spec.volumes.iter().flatten().map(|volume| {
+        let of_map = |source: &k8s::ConfigMapVolumeSource| map_files(&source.name, source.items.as_ref(), maps);
         let content = match (&volume.projected, &volume.downward_api) {
             (Some(projected), _) => {
-                let files = projected.sources.iter().flatten().flat_map(|source| projection_files(source, pod, ip));
+                let sources = projected.sources.iter().flatten();
+                let files = sources.flat_map(|source| projection_files(source, pod, ip, maps));
                 Content::Files { files: files.collect(), readers: readers(&spec, pod, &volume.name) }
             }
             (None, Some(source)) => {
                 let files = downward_files(source.items.iter().flatten(), pod, ip);
                 Content::Files { files: files.collect(), readers: readers(&spec, pod, &volume.name) }
             }
-            (None, None) => Content::Empty { group: fs_group },
+            (None, None) => match &volume.config_map {
+                Some(source) => {
+                    Content::Files { files: of_map(source).collect(), readers: readers(&spec, pod, &volume.name) }
+                }
+                None => Content::Empty { group: fs_group },
+            },
         };
         (volume.name.clone(), content)
     });
@@ -163,8 +171,16 @@ fn readers(spec: &k8s::PodSpec, pod: &k8s::Pod, volume: &str) -> Readers {
     }
 }
 
-fn projection_files(source: &k8s::VolumeProjection, pod: &k8s::Pod, ip: Ipv4Addr) -> Vec<(PathBuf, Text)> {
+fn projection_files(
+    source: &k8s::VolumeProjection,
+    pod: &k8s::Pod,
+    ip: Ipv4Addr,
+    maps: &ConfigMaps,
+) -> Vec<(PathBuf, Text)> {
     let mut files = Vec::new();
+    if let Some(map) = &source.config_map {
+        files.extend(map_files(&map.name, map.items.as_ref(), maps));
+    }
     if let Some(token) = &source.service_account_token {
         let life = token.expiration_seconds.map_or(TOKEN_LIFE_DEFAULT, SignedDuration::from_secs).max(TOKEN_LIFE_MIN);
         let audience = token.audience.clone().unwrap_or_default();
@@ -172,6 +188,15 @@ fn projection_files(source: &k8s::VolumeProjection, pod: &k8s::Pod, ip: Ipv4Addr
     }
     files.extend(downward_files(source.downward_api.iter().flat_map(|d| d.items.iter().flatten()), pod, ip));
     files
+}
+
+fn map_files(
+    name: &str,
+    items: Option<&Vec<k8s::KeyToPath>>,
+    maps: &ConfigMaps,
+) -> impl Iterator<Item = (PathBuf, Text)> + use<> {
+    let files = config_maps::files(name, items, maps).into_iter();
+    files.filter_map(|(path, text)| Some((within(&path.to_string_lossy())?, Text::Fixed(text))))
 }
 
 fn downward_files<'a>(
@@ -211,6 +236,8 @@ mod tests {
                         {"serviceAccountToken": {"path": "../out"}}]}},
                     {"name": "both", "downwardAPI": {"items": [
                         {"path": "in/labels", "fieldRef": {"fieldPath": "metadata.labels"}}]}},
+                    {"name": "map", "configMap": {"name": "settings", "items": [
+                        {"key": "colour", "path": "in/c"}, {"key": "x", "path": "../out"}]}},
                     {"name": "empty", "emptyDir": {"medium": "Memory"}},
                     {"name": "host", "hostPath": {"path": "/etc"}}]}}))
         .unwrap()
@@ -218,7 +245,12 @@ mod tests {
 
     #[test]
     fn files_say_who_the_pod_is_and_only_their_user_reads_them() {
-        let volumes = volumes(&pod(), Ipv4Addr::LOCALHOST);
+        let settings = serde_json::from_value(json!({"data": {"colour": "red", "x": "y"}})).unwrap();
+        let maps = ConfigMaps::from([("settings".to_owned(), std::sync::Arc::new(settings))]);
+        let volumes = volumes(&pod(), Ipv4Addr::LOCALHOST, &maps);
+        let colour = Text::Fixed("red".into());
+        let expected = Content::Files { files: [("in/c".into(), colour)].into(), readers: Readers::Everybody };
+        assert_eq!(volumes["map"], expected);
         let token = Text::Token { audience: "osm".into(), life: SignedDuration::from_secs(1000) };
         let expected = Content::Files { files: [("token".into(), token)].into(), readers: Readers::User(1500) };
         assert_eq!(volumes["token"], expected);
@@ -232,7 +264,10 @@ mod tests {
     #[test]
     fn tokens_are_written_anew_well_before_they_end() {
         let now = Timestamp::from_second(0).unwrap();
-        assert_eq!(renewal(&volumes(&pod(), Ipv4Addr::LOCALHOST), now), Some(Timestamp::from_second(800).unwrap()));
+        assert_eq!(
+            renewal(&volumes(&pod(), Ipv4Addr::LOCALHOST, &ConfigMaps::new()), now),
+            Some(Timestamp::from_second(800).unwrap())
+        );
         assert_eq!(renewal(&Volumes::new(), now), None);
     }
 

@@ -69,6 +69,27 @@ fn a_native_sidecar_holds_back_the_next_container_until_its_startup_probe_passes
 }
 
 #[test]
+fn the_next_container_waits_for_the_hook_of_the_one_before_it() {
+    let mut spec = spec("Always", &[], &["first", "second"]);
+    let hook = k8s::LifecycleHandler { exec: Some(k8s::ExecAction::default()), ..Default::default() };
+    spec.containers[0].lifecycle = Some(k8s::Lifecycle { post_start: Some(hook), ..Default::default() });
+    let mut pod = Lifecycle::new(&spec);
+    assert_eq!(pod.next(at(0)), [Step::Start(0)]);
+    assert_eq!((pod.next(at(0)), pod.phase()), (vec![], Phase::Pending));
+    assert_eq!(pod.waits_for(), "container first to end its postStart hook");
+    pod.on_post_start_done(0);
+    assert_eq!(pod.next(at(1)), [Step::Start(1)]);
+    assert!(pod.is_ready());
+    // Later its hook holds back nobody but itself.
+    pod.on_exit(0, 1, at(2));
+    pod.on_exit(1, 1, at(2));
+    assert_eq!(pod.next(at(2)), [Step::Start(0), Step::Start(1)]);
+    assert!(!pod.is_ready());
+    pod.on_post_start_done(0);
+    assert!(pod.is_ready());
+}
+
+#[test]
 fn the_restart_policy_is_the_kubelets() {
     let ends = |policy: &str, code: i32| {
         let mut pod = Lifecycle::new(&spec(policy, &[], &["app"]));
