@@ -1,24 +1,28 @@
-//! Why somebody may reach a service, or may not: for people who ask.
+//! Why somebody may reach something, or may not: for people who ask.
 
+mod outside;
+mod ports;
 mod requests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use osm_api::{Kind, MESH_CONFIG_NAME, NamespacedName, ObjectKey, Problem, World};
-use osm_model::{Access, Identity, Mesh, PodName, Service, ServiceName, ServicePort};
+use osm_model::{HttpMatch, Identity, Mesh, PodName, Protocol, ServiceName};
 use serde::Serialize;
 
-use crate::{ResolveOptions, resolve};
+use crate::report::Report;
+use crate::settings::Policies;
+use crate::{ResolveOptions, namespaces, resolve, settings};
 
 /// Who would reach what, and with which request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
     /// Who.
     pub from: Caller,
-    /// The service that is reached.
-    pub to: ServiceName,
-    /// The service's port.
-    pub port: u16,
+    /// What is reached.
+    pub to: Destination,
+    /// The service's port, or the pod's own where a pod is reached; every port when there is none.
+    pub port: Option<u16>,
     /// The request, as far as it is known; of no account when the port does not speak HTTP.
     pub request: Request,
 }
@@ -32,30 +36,73 @@ pub enum Caller {
     Identity(Identity),
 }
 
+/// What is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// Whichever pod of a service gets it.
+    Service(ServiceName),
+    /// One pod, through the services that select it.
+    Pod(PodName),
+}
+
 /// What is known of a request.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Request {
     /// The method, in upper case.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
     /// The path; a query in it counts for nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
     /// Headers by lower-case name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, String>,
 }
 
 /// The answer to a [`Question`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Explanation {
+    /// That of all answers together.
+    pub verdict: Verdict,
+    /// Who asks, as `Pod shop/client`.
+    pub from: String,
+    /// What is reached, as `Service shop/web`.
+    pub to: String,
+    /// The request that was asked for.
+    pub request: Request,
+    /// One for each port that was asked for, or one for the whole when it does not come to ports.
+    pub answers: Vec<Answer>,
+}
+
+/// What holds for one port.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Answer {
+    /// The service and its port, where it comes to one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at: Option<Place>,
     /// Allowed or not.
     pub verdict: Verdict,
     /// The objects that say so, as `TrafficTarget shop/web`.
     pub by: Vec<String>,
     /// Why, in sentences.
     pub why: Vec<String>,
-    /// What would have to be for a denied request to be allowed.
+    /// The HTTP requests that policies grant, asked for or not; empty where every request is let through, or none.
+    pub granted: BTreeSet<HttpMatch>,
+    /// What would have to be for a denied request to be allowed; one of them is enough.
     pub needs: Vec<String>,
     /// What is wrong with objects that may have been meant to allow it.
     pub problems: Vec<Problem>,
+}
+
+/// A port of a service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Place {
+    /// The service.
+    pub service: ServiceName,
+    /// The number of its port.
+    pub port: u16,
+    /// What is spoken there.
+    pub protocol: Protocol,
 }
 
 /// Whether it is allowed.
@@ -64,37 +111,36 @@ pub struct Explanation {
 pub enum Verdict {
     /// No.
     Denied,
-    /// Some requests are, and it is not known whether this is one of them.
-    SomeRequests,
+    /// Some of what was asked for is: some requests, some ports, or on some of the pods.
+    Partly,
     /// Yes.
     Allowed,
 }
 
 /// Says whether the proxies let something through, and by which objects. It takes as long as [`resolve`].
-pub fn explain(world: &World, options: &ResolveOptions, question: &Question) -> Explanation {
-    let (mesh, problems) = resolve(world, options);
-    let case = Case { world, options, mesh: &mesh, question };
-    let identity = match &question.from {
-        Caller::Identity(identity) => identity,
-        Caller::Pod(pod) => match mesh.proxies.get(pod) {
-            Some(class) => &class.identity,
-            None => return case.without_sidecar(pod),
-        },
+///
+/// `unread` is what is wrong with objects that are not in the World because of it.
+pub fn explain(world: &World, options: &ResolveOptions, question: &Question, unread: &[Problem]) -> Explanation {
+    let (mesh, mut problems) = resolve(world, options);
+    problems.extend(unread.iter().cloned());
+    problems.sort();
+    problems.dedup();
+    let mut report = Report::new(world);
+    let policies = settings::read(world, options, &mut report).policies;
+    let namespaces = namespaces::of_mesh(world, options, &mut report);
+    let case = Case { world, options, mesh: &mesh, namespaces, policies, problems, question };
+    let answers = match &question.to {
+        Destination::Service(name) => case.to_service(name),
+        Destination::Pod(name) => case.to_pod(name),
     };
-    let Some(service) = mesh.services.get(&question.to) else { return case.outside() };
-    let Some(port) = service.ports.get(&question.port) else { return case.no_such_port(service) };
-    if service.identities.is_empty() {
-        let why = format!("Service {} selects no pod with a sidecar, so nobody can answer for it", service.name);
-        let needs = "a pod with a sidecar and the labels of the service's selector".to_owned();
-        return Explanation::denied(case.service_key(), why, needs);
-    }
-    match mesh.settings.access {
-        Access::Permissive => {
-            let why = "permissive mode is on, so every pod of the mesh reaches every service of the mesh".to_owned();
-            Explanation::allowed(case.mesh_config(), why)
-        }
-        Access::Granted => case.granted(identity, service, port, &problems),
-    }
+    let verdicts: BTreeSet<Verdict> = answers.iter().map(|answer| answer.verdict).collect();
+    let verdict = match (verdicts.first(), verdicts.last()) {
+        (Some(one), Some(other)) if one == other => *one,
+        (None, _) | (_, None) => Verdict::Denied,
+        (Some(_), Some(_)) => Verdict::Partly,
+    };
+    let (from, to) = (question.from.to_string(), question.to.to_string());
+    Explanation { verdict, from, to, request: question.request.clone(), answers }
 }
 
 /// A question and what it is answered from.
@@ -102,104 +148,64 @@ struct Case<'c> {
     world: &'c World,
     options: &'c ResolveOptions,
     mesh: &'c Mesh,
+    namespaces: BTreeSet<&'c str>,
+    policies: Policies,
+    problems: Vec<Problem>,
     question: &'c Question,
 }
 
 impl Case<'_> {
-    fn without_sidecar(&self, pod: &PodName) -> Explanation {
-        let key = ObjectKey::new(Kind::Pod, &pod.namespace, &pod.name);
-        let is_known = self.world.pods.contains_key(&NamespacedName::new(&pod.namespace, &pod.name));
-        let why = match is_known {
-            true => format!("Pod {pod} has no sidecar of this mesh, so it has no identity to be admitted by"),
-            false => format!("there is no Pod {pod}"),
-        };
-        let needs = "a pod made in a namespace of the mesh with sidecar injection".to_owned();
-        Explanation::denied(if is_known { vec![key] } else { Vec::new() }, why, needs)
-    }
-
-    /// For destinations that are not services of the mesh.
-    fn outside(&self) -> Explanation {
-        let to = &self.question.to;
-        if self.mesh.settings.egress {
-            let why =
-                format!("{to} is not a service of the mesh, and destinations outside may be reached, unencrypted");
-            return Explanation::allowed(self.mesh_config(), why);
-        }
-        let why = format!("{to} is not a service of the mesh, and destinations outside may not be reached");
-        let needs = "a Service with a selector in a namespace of the mesh, or spec.traffic.enableEgress".to_owned();
-        Explanation::denied(self.mesh_config(), why, needs)
-    }
-
-    fn no_such_port(&self, service: &Service) -> Explanation {
-        let ports: Vec<String> = service.ports.keys().map(u16::to_string).collect();
-        let ports = if ports.is_empty() { "none".to_owned() } else { ports.join(", ") };
-        let why = format!("Service {} has no port {}; its ports: {ports}", service.name, self.question.port);
-        Explanation::denied(self.service_key(), why, format!("port {} in the service", self.question.port))
-    }
-
-    /// The answer of policies: that of the identity behind the service that lets most through.
-    fn granted(&self, from: &Identity, service: &Service, port: &ServicePort, problems: &[Problem]) -> Explanation {
-        let answers = service.identities.iter().map(|to| self.granted_by(from, to, port));
-        let answers: Vec<(&Identity, Explanation)> = service.identities.iter().zip(answers).collect();
-        let verdict = answers.iter().map(|(_, answer)| answer.verdict).max().unwrap_or(Verdict::Denied);
-        let mut explanation = Explanation { verdict, ..Explanation::empty() };
-        let mut by = BTreeSet::new();
-        for (_, answer) in answers.iter().filter(|(_, answer)| answer.verdict == verdict) {
-            by.extend(answer.by.iter().cloned());
-            explanation.why.extend(answer.why.iter().cloned());
-            explanation.needs.extend(answer.needs.iter().cloned());
-        }
-        explanation.by = by.into_iter().collect();
-        if verdict == Verdict::Denied {
-            explanation.by.extend(self.mesh_config().iter().map(ObjectKey::to_string));
-            let namespaces: BTreeSet<&str> = service.identities.iter().map(|to| to.namespace.as_str()).collect();
-            let is_meant = |problem: &&Problem| {
-                explanation.by.contains(&problem.subject)
-                    || namespaces.iter().any(|namespace| is_policy_of(problem, namespace))
-            };
-            explanation.problems = problems.iter().filter(is_meant).cloned().collect();
-        } else {
-            let others =
-                answers.iter().filter(|(_, answer)| answer.verdict < verdict).map(|(to, _)| requests::account(to));
-            let others: Vec<String> = others.collect();
-            if !others.is_empty() {
-                let others = others.join(", ");
-                explanation.why.push(format!("pods of Service {} that run as {others} do not admit it", service.name));
-            }
-        }
-        explanation
-    }
-
+    /// The MeshConfig that counts, where there is one.
     fn mesh_config(&self) -> Vec<ObjectKey> {
         let name = NamespacedName::new(&self.options.osm_namespace, MESH_CONFIG_NAME);
         let key = ObjectKey::new(Kind::MeshConfig, &name.namespace, &name.name);
         if self.world.mesh_configs.contains_key(&name) { vec![key] } else { Vec::new() }
     }
 
-    fn service_key(&self) -> Vec<ObjectKey> {
-        vec![ObjectKey::new(Kind::Service, &self.question.to.namespace, &self.question.to.name)]
+    /// What to call the MeshConfig that counts, whether it is there or not.
+    fn mesh_config_name(&self) -> String {
+        format!("{} {}/{MESH_CONFIG_NAME}", Kind::MeshConfig, self.options.osm_namespace)
     }
 }
 
-/// Whether a problem is about a policy of the namespace.
-fn is_policy_of(problem: &Problem, namespace: &str) -> bool {
-    let policies = [Kind::TrafficTarget, Kind::HttpRouteGroup, Kind::TcpRoute];
-    policies.iter().any(|kind| problem.subject.starts_with(&format!("{kind} {namespace}/")))
+impl Answer {
+    fn empty() -> Answer {
+        Answer {
+            at: None,
+            verdict: Verdict::Denied,
+            by: Vec::new(),
+            why: Vec::new(),
+            granted: BTreeSet::new(),
+            needs: Vec::new(),
+            problems: Vec::new(),
+        }
+    }
+
+    fn allowed(by: Vec<ObjectKey>, why: String) -> Answer {
+        let by = by.iter().map(ObjectKey::to_string).collect();
+        Answer { verdict: Verdict::Allowed, by, why: vec![why], ..Answer::empty() }
+    }
+
+    fn denied(by: Vec<ObjectKey>, why: String, needs: String) -> Answer {
+        let by = by.iter().map(ObjectKey::to_string).collect();
+        Answer { by, why: vec![why], needs: vec![needs], ..Answer::empty() }
+    }
 }
 
-impl Explanation {
-    fn empty() -> Explanation {
-        let nothing = Vec::new();
-        Explanation { verdict: Verdict::Denied, by: nothing, why: Vec::new(), needs: Vec::new(), problems: Vec::new() }
+impl std::fmt::Display for Caller {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Caller::Pod(pod) => write!(f, "{} {pod}", Kind::Pod),
+            Caller::Identity(identity) => write!(f, "{} {}", Kind::ServiceAccount, requests::account(identity)),
+        }
     }
+}
 
-    fn allowed(by: Vec<ObjectKey>, why: String) -> Explanation {
-        let by = by.iter().map(ObjectKey::to_string).collect();
-        Explanation { verdict: Verdict::Allowed, by, why: vec![why], ..Explanation::empty() }
-    }
-
-    fn denied(by: Vec<ObjectKey>, why: String, needs: String) -> Explanation {
-        let by = by.iter().map(ObjectKey::to_string).collect();
-        Explanation { by, why: vec![why], needs: vec![needs], ..Explanation::empty() }
+impl std::fmt::Display for Destination {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Destination::Service(service) => write!(f, "{} {service}", Kind::Service),
+            Destination::Pod(pod) => write!(f, "{} {pod}", Kind::Pod),
+        }
     }
 }

@@ -19,6 +19,7 @@ mod services;
 mod settings;
 mod tls;
 
-pub use explain::{Caller, Explanation, Question, Request, Verdict, explain};
+pub use explain::{Answer, Caller, Destination, Explanation, Place, Question, Request, Verdict, explain};
 pub use osm_api::Problem;
+pub use policies::describe;
 pub use resolve::{ResolveOptions, resolve};

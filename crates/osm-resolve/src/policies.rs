@@ -18,7 +18,7 @@ use crate::report::{Finding, Report};
 use accounts::Accounts;
 use tcp::TcpRoute;
 
-pub(crate) use http::describe;
+pub use http::describe;
 pub(crate) use pattern::fits;
 
 /// The kind of subject that policies are about.

@@ -3,27 +3,37 @@
 use osm_api::{Kind, NamespacedName, ObjectKey};
 use osm_model::{Grant, GrantsTo, HttpMatch, Identity, PolicyName, ServicePort, TcpPorts};
 
-use super::{Case, Explanation, Request, Verdict};
+use super::{Answer, Case, Request, Verdict};
 use crate::policies::{describe, fits};
 
 impl Case<'_> {
     /// What policies say of one identity behind the service's port.
-    pub(super) fn granted_by(&self, from: &Identity, to: &Identity, port: &ServicePort) -> Explanation {
+    pub(super) fn granted_by(&self, from: &Identity, to: &Identity, port: &ServicePort) -> Answer {
         let grants = self.mesh.grants.to(to);
         let ours = || grants.iter().filter(|(_, grant)| grant.sources.contains(from));
         let verdicts = ours().map(|(policy, grant)| (policy, grant, self.verdict(grant, port)));
         let verdicts: Vec<(&PolicyName, &Grant, Verdict)> = verdicts.collect();
         let best = verdicts.iter().map(|(_, _, verdict)| *verdict).max().unwrap_or(Verdict::Denied);
-        let mut explanation = Explanation { verdict: best, ..Explanation::empty() };
-        for (policy, grant, _) in verdicts.iter().filter(|(_, _, verdict)| *verdict == best) {
-            explanation.by.extend(self.objects(policy, port));
-            explanation.why.push(sentence(policy, grant, from, to, port));
+        let mut answer = Answer { verdict: best, ..Answer::empty() };
+        for (policy, grant, verdict) in &verdicts {
+            if port.protocol.is_http() {
+                answer.granted.extend(grant.http.iter().cloned());
+            }
+            if *verdict == best {
+                answer.by.extend(self.objects(policy, port));
+                answer.why.push(sentence(policy, grant, from, to, port));
+            }
         }
         if best == Verdict::Denied {
-            explanation.why.extend(if explanation.why.is_empty() { Some(nothing(from, to, &grants)) } else { None });
-            explanation.needs.push(self.need(from, to, port));
+            if let Some((policy, _, _)) = verdicts.first() {
+                let rule = self.rule(port);
+                answer.needs.push(format!("{rule}, among spec.rules of TrafficTarget {policy}"));
+            } else {
+                answer.why.push(nothing(from, to, &grants));
+                answer.needs.push(self.need(from, to, port));
+            }
         }
-        explanation
+        answer
     }
 
     fn verdict(&self, grant: &Grant, port: &ServicePort) -> Verdict {
@@ -49,21 +59,25 @@ impl Case<'_> {
     }
 
     fn need(&self, from: &Identity, to: &Identity, port: &ServicePort) -> String {
-        let rule = if port.protocol.is_http() {
+        format!(
+            "a TrafficTarget in Namespace {} with destination ServiceAccount {}, source ServiceAccount {}, and {}",
+            to.namespace,
+            account(to),
+            account(from),
+            self.rule(port)
+        )
+    }
+
+    /// What a policy would have to name.
+    fn rule(&self, port: &ServicePort) -> String {
+        if port.protocol.is_http() {
             let request = &self.question.request;
             let method = request.method.as_deref().unwrap_or("any method");
-            let path = request.path.as_deref().unwrap_or("any path");
-            format!("an HTTPRouteGroup with a match for {method} {path}")
-        } else {
-            let targets: Vec<String> = port.targets.iter().map(u16::to_string).collect();
-            format!("a TCPRoute with port {}", targets.join(" or "))
-        };
-        format!(
-            "a TrafficTarget in namespace {} with destination ServiceAccount {}, source ServiceAccount {}, and {rule}",
-            to.namespace,
-            to.service_account,
-            account(from)
-        )
+            let path = request.path.as_deref().unwrap_or("on any path");
+            return format!("an HTTPRouteGroup with a match for {method} {path}");
+        }
+        let targets: Vec<String> = port.targets.iter().map(u16::to_string).collect();
+        format!("a TCPRoute with port {}", targets.join(" or "))
     }
 }
 
@@ -73,7 +87,7 @@ impl Request {
         let known = |is_fit: Option<bool>| match is_fit {
             Some(true) => Verdict::Allowed,
             Some(false) => Verdict::Denied,
-            None => Verdict::SomeRequests,
+            None => Verdict::Partly,
         };
         let mut verdict = Verdict::Allowed;
         if !requests.methods.is_empty() {

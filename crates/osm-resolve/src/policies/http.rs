@@ -67,7 +67,7 @@ pub(crate) fn add(
 }
 
 /// A set of requests for people: `GET /books/.* with user-agent: curl.*`.
-pub(crate) fn describe(requests: &HttpMatch) -> String {
+pub fn describe(requests: &HttpMatch) -> String {
     let methods = requests.methods.iter().map(String::as_str).collect::<Vec<_>>().join("|");
     let methods = if methods.is_empty() { "any method" } else { &methods };
     let path = requests.path.as_ref().map_or("on any path", |path| path.0.as_str());

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use osm_api::{Change, ManifestSet, World};
 use osm_model::{PodName, ServiceName};
-use osm_resolve::{Caller, Question, Request, ResolveOptions, explain, resolve};
+use osm_resolve::{Caller, Destination, Question, Request, ResolveOptions, explain, resolve};
 use osm_testkit::Case;
 use serde_json::{Map, Value, json};
 
@@ -26,17 +26,22 @@ fn manifests_come_to_the_views_that_are_written_down() {
     });
 }
 
-/// `# ask:` has questions like `shop/client shop/web:80 GET /books client-app=x`, with `|` between them.
+/// `# ask:` has questions like `shop/client shop/web:80 GET /books client-app=x`, with `|` between them; the
+/// destination is a service, or a pod as in `pod:shop/web-1:80`, and the port may be left out.
 #[test]
 fn questions_come_to_the_explanations_that_are_written_down() {
     osm_testkit::golden(env!("CARGO_MANIFEST_DIR"), "explain", |case| {
         let world = world(case);
         let ask = |question: &str| {
-            let explanation = explain(&world, &ResolveOptions::default(), &read_question(question));
-            let mut value = serde_json::to_value(&explanation).expect("an explanation is JSON");
-            let problems = explanation.problems.into_iter().map(|problem| problem.with_origin(None).to_string());
-            value["problems"] = problems.collect();
-            (question.to_owned(), value)
+            let explanation = explain(&world, &ResolveOptions::default(), &read_question(question), &[]);
+            let mut answers: Vec<Value> = Vec::new();
+            for answer in explanation.answers {
+                let mut value = serde_json::to_value(&answer).expect("an answer is JSON");
+                let problems = answer.problems.into_iter().map(|problem| problem.with_origin(None).to_string());
+                value["problems"] = problems.collect();
+                answers.push(value);
+            }
+            (question.to_owned(), json!({"verdict": explanation.verdict, "answers": answers}))
         };
         let questions = case.option("ask").expect("a case asks").split('|').map(str::trim);
         serde_saphyr::to_string(&questions.map(ask).collect::<BTreeMap<_, _>>()).expect("JSON is YAML")
@@ -85,16 +90,21 @@ fn pod(written: &str) -> PodName {
 fn read_question(written: &str) -> Question {
     let mut words = written.split(' ');
     let from = Caller::Pod(pod(words.next().expect("who asks")));
-    let (service, port) = words.next().and_then(|to| to.split_once(':')).expect("what is reached, with its port");
-    let to = pod(service);
+    let to = words.next().expect("what is reached");
+    let (is_pod, to) = to.strip_prefix("pod:").map_or((false, to), |to| (true, to));
+    let (to, port) = to.split_once(':').map_or((to, None), |(to, port)| (to, Some(port)));
+    let to = pod(to);
     let method = words.next().map(str::to_owned);
     let path = words.next().map(str::to_owned);
     let headers =
         words.filter_map(|word| word.split_once('=')).map(|(name, value)| (name.to_owned(), value.to_owned()));
     Question {
         from,
-        to: ServiceName { namespace: to.namespace, name: to.name },
-        port: port.parse().expect("a port is a number"),
+        to: match is_pod {
+            true => Destination::Pod(to),
+            false => Destination::Service(ServiceName { namespace: to.namespace, name: to.name }),
+        },
+        port: port.map(|port| port.parse().expect("a port is a number")),
         request: Request { method, path, headers: headers.collect() },
     }
 }

@@ -2,7 +2,7 @@
 
 use osm_api::{Object, TrafficTarget};
 use osm_model::{Access, Admitted, Identity, Mesh, ProxyView, Service};
-use osm_resolve::{Caller, Question, Request, ResolveOptions, Verdict, explain};
+use osm_resolve::{Caller, Destination, Question, Request, ResolveOptions, Verdict, explain};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -245,15 +245,16 @@ proptest! {
                 for number in service.ports.keys() {
                     let question = Question {
                         from: Caller::Identity(class.identity.clone()),
-                        to: service.name.clone(),
-                        port: *number,
+                        to: Destination::Service(service.name.clone()),
+                        port: Some(*number),
                         request: Request::default(),
                     };
-                    let explained = explain(&world, &ResolveOptions::default(), &question);
+                    let explained = explain(&world, &ResolveOptions::default(), &question, &[]);
                     let is_seen = view.outbound.iter().any(|seen| seen.name == service.name && seen.ports.contains_key(number));
                     prop_assert_eq!(explained.verdict != Verdict::Denied, is_seen, "{:?}", explained);
-                    prop_assert_eq!(explained.needs.is_empty(), is_seen);
-                    prop_assert!(!explained.why.is_empty());
+                    prop_assert_eq!(explained.answers.len(), 1);
+                    prop_assert_eq!(explained.answers[0].needs.is_empty(), is_seen);
+                    prop_assert!(!explained.answers[0].why.is_empty());
                 }
             }
         }
