@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub(crate) use mesh::{Proxy, ProxyGet};
+pub(crate) use mesh::{Asked, CheckPods, Explain, Policy, Proxy, ProxyGet};
 
 /// Operate an Open Service Mesh.
 #[derive(Debug, Parser)]
@@ -25,6 +25,11 @@ pub(crate) enum Command {
     /// Look into the proxy of a pod
     #[command(subcommand)]
     Proxy(Proxy),
+    /// Say whether something may be reached, and by which objects
+    Explain(Explain),
+    /// Check policies
+    #[command(subcommand)]
+    Policy(Policy),
     /// Print a script that completes this command's words in a shell
     Completion(Completion),
     /// Print the version

@@ -1,6 +1,7 @@
 //! The command `osm`. Data goes to standard output, talk to standard error.
 
 mod arguments;
+mod explain;
 mod local;
 mod manifests;
 mod proxy;
@@ -12,7 +13,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{CommandFactory, Parser};
 
-use arguments::{Arguments, Command, Proxy};
+use arguments::{Arguments, Command, Policy, Proxy};
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().collect();
@@ -33,6 +34,8 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.command {
         Command::Local(command) => runtime.block_on(local::run(command)),
         Command::Proxy(Proxy::Get(arguments)) => runtime.block_on(proxy::get(arguments)),
+        Command::Explain(arguments) => runtime.block_on(explain::run(arguments)),
+        Command::Policy(Policy::CheckPods(arguments)) => runtime.block_on(explain::check_pods(arguments)),
         Command::Completion(wanted) => {
             let mut script = Vec::new();
             clap_complete::generate(wanted.shell, &mut Arguments::command(), "osm", &mut script);

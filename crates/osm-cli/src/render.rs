@@ -1,5 +1,7 @@
 //! Everything that is printed.
 
+mod explained;
+
 use std::io::{self, Write};
 
 use anstyle::{AnsiColor, Style};
@@ -8,8 +10,11 @@ use comfy_table::Table;
 use osm_api::{Problem, Reason};
 use osm_local::status::{ContainerStatus, PodStatus, Status};
 use osm_local::{Changes, Failure, Outcome};
+use osm_resolve::Explanation;
 use osm_runtime::Version;
 use serde::Serialize;
+
+pub(crate) use explained::explained;
 
 use crate::arguments::Output;
 use crate::startup::Startup;
@@ -108,6 +113,22 @@ pub(crate) fn version(output: Output) -> anyhow::Result<()> {
         }
         Output::Json | Output::Yaml => serialized(&version, output),
     }
+}
+
+/// An explanation in the form asked for.
+pub(crate) fn explanation(explanation: &Explanation, output: Output) -> anyhow::Result<()> {
+    match output {
+        Output::Table => {
+            print(&explained(explanation));
+            Ok(())
+        }
+        Output::Json | Output::Yaml => serialized(explanation, output),
+    }
+}
+
+/// What holds between two pods, in OSM's words.
+pub(crate) fn pods_checked(source: &str, destination: &str, explanation: &Explanation) {
+    print(&explained::pods_checked(source, destination, explanation));
 }
 
 /// A page to standard output as it is. A reader that has left (`osm ... | head`) wants no more.

@@ -7,7 +7,7 @@ use clap::builder::{PossibleValue, TypedValueParser};
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, Args, Command, Error, Subcommand};
 
-use super::Name;
+use super::{Name, Output};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Proxy {
@@ -39,6 +39,74 @@ Examples:
   osm proxy get clusters shop/client
   osm proxy get 'config_dump?include_eds' shop/client -f client.json
   osm proxy get 'stats?filter=ssl.handshake' shop/client";
+
+#[derive(Debug, Args)]
+#[command(after_help = EXPLAIN_HELP)]
+pub(crate) struct Explain {
+    /// Who: a pod, NAME or NAMESPACE/NAME; or sa:NAMESPACE/NAME, every pod of a service account
+    #[arg(value_name = "FROM")]
+    pub(crate) from: String,
+    /// What: a service, NAME or NAMESPACE/NAME, with :PORT for one port only; or pod:NAMESPACE/NAME
+    #[arg(value_name = "TO")]
+    pub(crate) to: String,
+    /// The namespace of names that come without one
+    #[arg(short, long, value_name = "NAMESPACE", default_value = "default")]
+    pub(crate) namespace: String,
+    /// The method of one HTTP request
+    #[arg(long, value_name = "METHOD")]
+    pub(crate) method: Option<String>,
+    /// The path of one HTTP request
+    #[arg(long, value_name = "PATH")]
+    pub(crate) path: Option<String>,
+    /// A header of one HTTP request; may be given more than once
+    #[arg(long, value_name = "NAME=VALUE", value_parser = header)]
+    pub(crate) header: Vec<(String, String)>,
+    #[command(flatten)]
+    pub(crate) asked: Asked,
+    /// In which form
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub(crate) output: Output,
+}
+
+/// Whose objects a question is about.
+#[derive(Debug, Args)]
+pub(crate) struct Asked {
+    /// Ask about these manifests instead of a runner: a file, a directory, or `-` for standard input
+    #[arg(short, long = "file", value_name = "PATH")]
+    pub(crate) files: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) runner: Name,
+}
+
+const EXPLAIN_HELP: &str = "\
+Examples:
+  osm explain shop/client shop/server
+  osm explain shop/client shop/server:80 --method GET --path /books
+  osm explain sa:bookthief/bookthief bookstore/bookstore -f examples/bookstore/
+  osm explain shop/client pod:shop/server-1 -o json
+
+The exit status is 0 when all of it is allowed, 3 when a part is, 4 when nothing is, and 1 when there is no answer.";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Policy {
+    /// Say whether one pod may send to another
+    CheckPods(CheckPods),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckPods {
+    /// The pod that sends: NAME or NAMESPACE/NAME
+    pub(crate) source: String,
+    /// The pod that is sent to: NAME or NAMESPACE/NAME
+    pub(crate) destination: String,
+    #[command(flatten)]
+    pub(crate) asked: Asked,
+}
+
+fn header(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
+    Ok((name.trim().to_ascii_lowercase(), value.to_owned()))
+}
 
 /// What the agent passes on to Envoy, and what it is for.
 const QUERIES: [(&str, &str); 8] = [
