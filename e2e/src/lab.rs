@@ -57,6 +57,11 @@ impl Lab {
         Ok(lab)
     }
 
+    /// Runs `osm ARGUMENTS --name LAB`.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Result<Output> {
+        run(osm(), &[arguments, &["--name", &self.name]].concat())
+    }
+
     /// Puts the controller's program where this lab's runner looks for it.
     pub(crate) fn place_controller(&self) -> Result<()> {
         symlink(binary(CONTROLLER)?, self.path(CONTROLLER)).context("placing the controller's program")

@@ -1,6 +1,7 @@
 //! The scenarios, in the order in which they are best run: a failure of an early one explains later ones.
 
 mod bookstore;
+mod commands;
 mod hold;
 mod input;
 mod isolation;
@@ -8,6 +9,7 @@ mod jobs;
 mod machine;
 mod manifests;
 mod outage;
+mod policies;
 mod rollouts;
 mod traffic;
 mod updates;
@@ -120,9 +122,24 @@ pub(crate) const ALL: &[Scenario] = &[
         run: rollouts::rolling_updates_under_load,
     },
     Scenario {
+        name: "explanations-agree-with-the-traffic",
+        shows: "osm explain and osm policy check-pods say what the proxies do, and by which objects",
+        run: commands::explanations_agree_with_the_traffic,
+    },
+    Scenario {
+        name: "proxies-are-looked-into",
+        shows: "osm proxy get prints configuration, clusters and statistics of a proxy, or says why it cannot",
+        run: commands::proxies_are_looked_into,
+    },
+    Scenario {
         name: "bad-input-is-named",
         shows: "every bad object is named by file, object and field, and the rest goes on",
         run: input::bad_input_is_named,
+    },
+    Scenario {
+        name: "bad-policies-admit-nobody",
+        shows: "broken grants and settings are named by file, object and field, admit nobody, and harm nothing",
+        run: policies::bad_policies_admit_nobody,
     },
     Scenario {
         name: "ten-thousand-objects",

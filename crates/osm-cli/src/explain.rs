@@ -2,14 +2,12 @@
 
 use std::process::ExitCode;
 
-use anyhow::Context;
-use osm_api::{ManifestSet, Problem, World};
-use osm_local::{Failure, Local, ManifestText, preview};
+use osm_local::{Failure, Local, preview};
 use osm_model::{Identity, PodName, ServiceName};
 use osm_resolve::{Caller, Destination, Explanation, Question, Request, ResolveOptions, Verdict, explain};
 
 use crate::arguments::{Asked, CheckPods, Explain};
-use crate::{manifests, render};
+use crate::{manifests, meaning, render};
 
 /// A part of what was asked for is allowed.
 const PARTLY: u8 = 3;
@@ -49,26 +47,12 @@ fn code(verdict: Verdict) -> ExitCode {
 
 async fn ask(asked: &Asked, question: &Question) -> anyhow::Result<Explanation> {
     let (world, unread) = if asked.files.is_empty() {
-        let local = Local::named(&asked.runner.name)?;
-        read(&local.published_objects().await.context("asking the runner for its objects")?)
+        meaning::running(&Local::named(&asked.runner.name)?).await?
     } else {
-        let (written, unread) = read(&manifests::read(&asked.files)?);
+        let (written, unread) = meaning::read(&manifests::read(&asked.files)?);
         (preview(&written, &mut rand::rng()), unread)
     };
     Ok(explain(&world, &ResolveOptions::default(), question, &unread))
-}
-
-/// The objects of these texts, and what is wrong with the others.
-fn read(texts: &[ManifestText]) -> (World, Vec<Problem>) {
-    let (mut set, mut world, mut problems) = (ManifestSet::default(), World::default(), Vec::new());
-    for ManifestText { name, text } in texts {
-        let update = set.put(name, text);
-        problems.extend(update.problems);
-        for change in update.changes {
-            world.apply(change);
-        }
-    }
-    (world, problems)
 }
 
 fn question(arguments: &Explain) -> anyhow::Result<Question> {
@@ -126,6 +110,7 @@ fn pod(text: &str, namespace: &str) -> anyhow::Result<PodName> {
 #[cfg(test)]
 mod tests {
     use clap::Parser;
+    use osm_local::ManifestText;
     use rand::SeedableRng;
     use rand::rngs::StdRng;
 
@@ -137,7 +122,7 @@ mod tests {
     fn questions_about_manifests_come_to_what_people_read() {
         osm_testkit::golden_text(env!("CARGO_MANIFEST_DIR"), "explain", |case| {
             let texts = [ManifestText { name: format!("{}.yaml", case.name), text: case.input.clone() }];
-            let (written, unread) = read(&texts);
+            let (written, unread) = meaning::read(&texts);
             let world = preview(&written, &mut StdRng::seed_from_u64(1));
             let answer = |typed: &str| {
                 let words = ["osm", "explain"].into_iter().chain(typed.split_whitespace());

@@ -9,14 +9,14 @@ use anyhow::Context;
 use osm_api::NamespacedName;
 use osm_local::pod::Phase;
 use osm_local::status::PodStatus;
-use osm_local::{Changes, Down, Failure, Local, Status, Up};
+use osm_local::{Changes, Down, Failure, Local, ManifestText, Status, Up};
 use osm_runtime::clock;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep;
 
 use crate::arguments::{self, Local as Command, Name};
 use crate::startup::Startup;
-use crate::{manifests, render};
+use crate::{manifests, meaning, render};
 
 const INTERVAL: Duration = Duration::from_millis(20);
 /// Between two looks whether a runner in the foreground still runs.
@@ -29,10 +29,11 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Down(Name { name }) => down(&name).await,
         Command::Status(arguments) => {
             let local = Local::named(&arguments.runner.name)?;
-            let status = match arguments.output {
+            let mut status = match arguments.output {
                 arguments::Output::Table => local.status().await?,
                 arguments::Output::Json | arguments::Output::Yaml => local.status_with_sidecars().await?,
             };
+            meaning::add_to_status(&local, &mut status).await?;
             render::status(&status, arguments.output)?;
             Ok(ExitCode::SUCCESS)
         }
@@ -52,7 +53,7 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Exec(arguments) => exec(arguments).await,
         Command::Apply(arguments) => {
             let local = Local::named(&arguments.runner.name)?;
-            let changes = local.apply(manifests::read(&arguments.files)?).await?;
+            let changes = apply(&local, manifests::read(&arguments.files)?).await?;
             finish(&local, changes, arguments.timeout).await
         }
         Command::Delete(arguments) => {
@@ -79,13 +80,20 @@ async fn up(arguments: arguments::Up) -> anyhow::Result<ExitCode> {
         }
         Up::AlreadyUp => render::say(&format!("runner {} is up already", arguments.runner.name)),
     }
-    let changes = if files.is_empty() { Changes::default() } else { local.apply(files).await? };
+    let changes = if files.is_empty() { Changes::default() } else { apply(&local, files).await? };
     let code = finish(&local, changes, arguments.timeout).await?;
     if arguments.foreground {
         stay(&local).await?;
         return down(&arguments.runner.name).await;
     }
     Ok(code)
+}
+
+/// Applies manifests, and says what the mesh makes of them.
+async fn apply(local: &Local, files: Vec<ManifestText>) -> anyhow::Result<Changes> {
+    let mut changes = local.apply(files.clone()).await?;
+    meaning::add_to_changes(local, &files, &mut changes).await?;
+    Ok(changes)
 }
 
 async fn down(name: &str) -> anyhow::Result<ExitCode> {

@@ -4,6 +4,7 @@ mod arguments;
 mod explain;
 mod local;
 mod manifests;
+mod meaning;
 mod proxy;
 mod render;
 mod startup;

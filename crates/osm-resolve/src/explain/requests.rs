@@ -81,6 +81,9 @@ impl Case<'_> {
     }
 }
 
+/// Patterns that say nothing of a path, which is never empty.
+const FITS_EVERY_PATH: [&str; 3] = [".*", "/.*", ".+"];
+
 impl Request {
     /// Whether the request is one of a set. Where it is not known enough, it may be.
     fn verdict(&self, requests: &HttpMatch) -> Verdict {
@@ -93,7 +96,7 @@ impl Request {
         if !requests.methods.is_empty() {
             verdict = verdict.min(known(self.method.as_ref().map(|method| requests.methods.contains(method))));
         }
-        if let Some(pattern) = &requests.path {
+        if let Some(pattern) = requests.path.as_ref().filter(|pattern| !FITS_EVERY_PATH.contains(&&*pattern.0)) {
             let path = self.path.as_deref().map(|path| path.split(['?', '#']).next().unwrap_or_default());
             verdict = verdict.min(known(path.map(|path| fits(pattern, path))));
         }
