@@ -48,7 +48,7 @@ metadata: {name: db}
 apiVersion: v1
 kind: Pod
 metadata: {name: fine}
-spec: {containers: [{name: c, command: [sleep, infinity], livenessProbe: {exec: {command: [x]}}}]}
+spec: {containers: [{name: c, command: [sleep, infinity], livenessProbe: {grpc: {port: 1}}}]}
 ";
     let output = lab.apply(bad);
     assert_eq!(output.status.code(), Some(1));
@@ -60,7 +60,7 @@ spec: {containers: [{name: c, command: [sleep, infinity], livenessProbe: {exec: 
         "document 2 (line 6): not YAML",
         "document 3 (line 8): Pod default/no-command: spec.containers[0].command: image \"shop/api\" has no command",
         "kind StatefulSet of apps/v1 is not read; skipped",
-        "Pod default/fine: spec.containers[0].livenessProbe: not supported by the local runner; ignored",
+        "Pod default/fine: spec.containers[0].livenessProbe.grpc: not supported by the local runner; ignored",
     ] {
         assert!(stderr.contains(line), "{line}\nis not in\n{stderr}");
     }
