@@ -8,11 +8,11 @@ use super::{Answer, Caller, Case};
 
 impl Case<'_> {
     /// Who asks, or why it is nobody that the mesh knows.
-    pub(super) fn identity(&self) -> Result<Identity, Answer> {
+    pub(super) fn identity(&self) -> Result<Identity, Box<Answer>> {
         match &self.question.from {
             Caller::Pod(pod) => match self.mesh.proxies.get(pod) {
                 Some(class) => Ok(class.identity.clone()),
-                None => Err(self.without_sidecar(pod)),
+                None => Err(Box::new(self.without_sidecar(pod))),
             },
             Caller::Identity(identity) if self.namespaces.contains(identity.namespace.as_str()) => Ok(identity.clone()),
             Caller::Identity(identity) => {
@@ -24,7 +24,7 @@ impl Case<'_> {
                     false => Vec::new(),
                 };
                 let needs = format!("the label {MONITORED_BY}: {} on Namespace {namespace}", self.options.mesh_name);
-                Err(Answer::denied(by, why, needs))
+                Err(Box::new(Answer::denied(by, why, needs)))
             }
         }
     }

@@ -15,7 +15,7 @@ impl Case<'_> {
         let Some(service) = self.mesh.services.get(name) else { return vec![self.outside()] };
         let from = match self.identity() {
             Ok(identity) => identity,
-            Err(answer) => return vec![answer],
+            Err(answer) => return vec![*answer],
         };
         if service.identities.is_empty() {
             let why = format!("Service {name} selects no pod with a sidecar, so nobody can answer for it");
@@ -37,7 +37,7 @@ impl Case<'_> {
         let Some(class) = self.mesh.proxies.get(name) else { return vec![self.outside()] };
         let from = match self.identity() {
             Ok(identity) => identity,
-            Err(answer) => return vec![answer],
+            Err(answer) => return vec![*answer],
         };
         let ours = BTreeSet::from([class.identity.clone()]);
         let mut answers = Vec::new();
