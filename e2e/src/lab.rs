@@ -1,36 +1,43 @@
-//! A lab: one mesh of its own, brought up for one scenario and taken down with it.
-//!
-//! The words are those of a person at a terminal: every step is a command of `osm`, so a scenario that fails can be
-//! repeated by hand.
+//! A lab: one mesh, with what one scenario puts into it, taken away with it. Where it is, its driver knows.
 
+mod cluster;
 mod command;
+mod driver;
+mod machine;
+mod objects;
 mod pod;
 mod status;
 mod wait;
 
 use std::fs;
-use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Child;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::Choice;
+use cluster::Cluster;
 pub(crate) use command::Output;
 pub(crate) use command::run;
+use driver::{CommandLine, Driver};
+pub(crate) use driver::{Place, Whose};
+use machine::Machine;
 pub(crate) use pod::{LoadCounts, Pod};
 pub(crate) use status::{JobStatus, PodStatus, Status};
 pub(crate) use wait::wait_for;
 
-/// The controller's program, and its name in the folder of a lab.
-const CONTROLLER: &str = "osm-controller";
-
-/// One mesh, from `osm local up` to `osm local down`.
+/// One mesh, from `up` to `down`.
 pub(crate) struct Lab {
     name: String,
     folder: PathBuf,
     is_kept: bool,
+    mesh: Mesh,
+}
+
+enum Mesh {
+    Machine(Machine),
+    Cluster(Cluster),
 }
 
 /// A command in the background, killed when dropped.
@@ -42,57 +49,94 @@ impl Lab {
     /// Brings up a mesh with these manifests and waits until its pods are ready.
     pub(crate) fn up(choice: &Choice, manifests: &str) -> Result<Lab> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let name = format!("e2e-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+        let name = machine::new_name(NUMBER.fetch_add(1, Ordering::Relaxed));
         let folder = std::env::temp_dir().join(format!("osm-{name}"));
         fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
-        let lab = Lab { name, folder, is_kept: choice.keep };
-        fs::write(lab.folder.join("images.yaml"), images()?)?;
-        let first = lab.write("first.yaml", manifests)?;
-        let images = lab.folder.join("images.yaml");
-        let arguments = ["up", "--name", &lab.name, "--timeout", "60s", "--images", text(&images), "-f", text(&first)];
-        lab.place_controller()?;
-        let controller = ("OSM_CONTROLLER_BIN", &*lab.path(CONTROLLER));
-        let up = command::run_with(controller, osm(), &[&["local"], &arguments[..]].concat())?;
-        up.success().context("osm local up")?;
+        let mesh = match choice.place {
+            Place::Machine => Mesh::Machine(Machine::new(&name, &folder)),
+            Place::Cluster => Mesh::Cluster(Cluster::default()),
+        };
+        let lab = Lab { name, folder, is_kept: choice.keep, mesh };
+        lab.driver().up(&lab.write("first.yaml", manifests)?)?;
         Ok(lab)
     }
 
-    /// Runs `osm ARGUMENTS --name LAB`.
-    pub(crate) fn command(&self, arguments: &[&str]) -> Result<Output> {
-        run(osm(), &[arguments, &["--name", &self.name]].concat())
+    fn driver(&self) -> &dyn Driver {
+        match &self.mesh {
+            Mesh::Machine(machine) => machine,
+            Mesh::Cluster(cluster) => cluster,
+        }
     }
 
-    /// Puts the controller's program where this lab's runner looks for it.
-    pub(crate) fn place_controller(&self) -> Result<()> {
-        symlink(binary(CONTROLLER)?, self.path(CONTROLLER)).context("placing the controller's program")
+    fn machine(&self) -> Result<&Machine> {
+        match &self.mesh {
+            Mesh::Machine(machine) => Ok(machine),
+            Mesh::Cluster(_) => bail!("this step is for the local driver only"),
+        }
     }
 
-    /// Takes it away: a controller that ends from here on stays down.
-    pub(crate) fn remove_controller(&self) -> Result<()> {
-        fs::remove_file(self.path(CONTROLLER)).context("removing the controller's program")
+    /// The cluster that this lab is on.
+    fn cluster_driver(&self) -> Result<&Cluster> {
+        match &self.mesh {
+            Mesh::Cluster(cluster) => Ok(cluster),
+            Mesh::Machine(_) => bail!("this step is for a cluster only"),
+        }
     }
 
     /// Runs `osm local VERB --name LAB ARGUMENTS`.
     pub(crate) fn osm(&self, verb: &str, arguments: &[&str]) -> Result<Output> {
-        run(osm(), &[&["local", verb, "--name", &self.name], arguments].concat())
+        self.machine()?.osm(verb, arguments)
+    }
+
+    /// Runs `osm ARGUMENTS --name LAB`.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Result<Output> {
+        self.machine()?.command(arguments)
+    }
+
+    /// Runs `kubectl ARGUMENTS`.
+    pub(crate) fn kubectl(&self, arguments: &[&str]) -> Result<Output> {
+        self.cluster_driver()?.kubectl(arguments)
+    }
+
+    /// Runs `scripts/cluster ARGUMENTS`.
+    pub(crate) fn cluster(&self, arguments: &[&str]) -> Result<Output> {
+        self.cluster_driver()?.cluster(arguments)
+    }
+
+    /// Puts the controller's program where this lab's runner looks for it.
+    pub(crate) fn place_controller(&self) -> Result<()> {
+        self.machine()?.place_controller()
+    }
+
+    /// Takes it away: a controller that ends from here on stays down.
+    pub(crate) fn remove_controller(&self) -> Result<()> {
+        self.machine()?.remove_controller()
+    }
+
+    /// Sends a signal to every process of a program in the mesh; an error if there is none.
+    pub(crate) fn signal(&self, program: &str, signal: &str) -> Result<()> {
+        self.driver().signal(Whose::Everybody, program, signal)
+    }
+
+    /// What a container has written so far.
+    pub(crate) fn logs(&self, pod: &str, container: &str) -> Result<String> {
+        Ok(self.driver().logs(pod, container)?.all())
     }
 
     /// Applies manifests; an error if any of them is not taken in.
     pub(crate) fn apply(&self, manifests: &str) -> Result<()> {
-        self.apply_file("apply.yaml", manifests)?.success().context("osm local apply")?;
+        self.apply_file("apply.yaml", manifests)?.success().context("applying")?;
         Ok(())
     }
 
     /// Applies manifests under a file name of the scenario's choice, whatever comes of it.
     pub(crate) fn apply_file(&self, file: &str, manifests: &str) -> Result<Output> {
-        let path = self.write(file, manifests)?;
-        self.osm("apply", &["-f", text(&path)])
+        self.driver().apply(&self.write(file, manifests)?)
     }
 
     /// Deletes the objects of manifests.
     pub(crate) fn delete(&self, manifests: &str) -> Result<()> {
-        let path = self.write("delete.yaml", manifests)?;
-        self.osm("delete", &["-f", text(&path)])?.success().context("osm local delete")?;
+        self.driver().delete(&self.write("delete.yaml", manifests)?)?.success().context("deleting")?;
         Ok(())
     }
 
@@ -125,10 +169,9 @@ impl Lab {
         })
     }
 
-    /// `osm local status`.
+    /// How everything is.
     pub(crate) fn status(&self) -> Result<Status> {
-        let output = self.osm("status", &["-o", "json"])?;
-        serde_json::from_str(&output.success()?).context("reading the status")
+        self.driver().status()
     }
 
     /// Waits until the status of a pod satisfies a condition.
@@ -155,12 +198,12 @@ impl Lab {
 
     /// Runs a command in the namespaces of the router.
     pub(crate) fn node(&self, command: &[&str]) -> Result<Output> {
-        self.osm("exec", &[&["--node", "--"], command].concat())
+        self.machine()?.node(command).run()
     }
 
     /// Starts a command in the namespaces of the router.
     pub(crate) fn node_in_background(&self, command: &[&str]) -> Result<Background> {
-        Background::start(&[&["local", "exec", "--name", &self.name, "--node", "--"], command].concat())
+        Background::start(&self.machine()?.node(command))
     }
 
     /// A file of this lab.
@@ -191,16 +234,14 @@ impl Drop for Lab {
         if self.is_kept {
             return;
         }
-        // There is nobody to tell: what would be left behind is found by the scenario that compares the machine.
-        run(osm(), &["local", "down", "--name", &self.name]).ok();
+        self.driver().down();
         fs::remove_dir_all(&self.folder).ok();
     }
 }
 
 impl Background {
-    /// Starts `osm ARGUMENTS`.
-    pub(crate) fn start(arguments: &[&str]) -> Result<Background> {
-        Ok(Background { child: command::start(osm(), arguments)? })
+    fn start(line: &CommandLine) -> Result<Background> {
+        Ok(Background { child: command::start(&line.program, &line.words())? })
     }
 
     /// Whether it has ended by itself.
@@ -223,7 +264,7 @@ impl Drop for Background {
 }
 
 /// Refuses early, with the reason, what would fail late without one.
-pub(crate) fn check_machine() -> Result<()> {
+pub(crate) fn check_machine(place: Place) -> Result<()> {
     let user = run(Path::new("id"), &["-u"])?.success()?;
     ensure!(user.trim() == "0", "network namespaces need root; run it as root");
     for program in ["osm", "osm-controller", "osm-sidecar", "osm-demo", "osm-bookstore"] {
@@ -234,7 +275,10 @@ pub(crate) fn check_machine() -> Result<()> {
             path.display()
         );
     }
-    osm_testkit::find_envoy().context("Envoy is missing; ./test fetches it")?;
+    match place {
+        Place::Machine => osm_testkit::find_envoy().map(|_| ()).context("Envoy is missing; ./test fetches it")?,
+        Place::Cluster => cluster::check()?,
+    }
     Ok(())
 }
 
@@ -247,16 +291,6 @@ pub(crate) fn binary(name: &str) -> Result<PathBuf> {
 fn osm() -> &'static Path {
     static OSM: std::sync::OnceLock<PathBuf> = std::sync::OnceLock::new();
     OSM.get_or_init(|| binary("osm").expect("check_machine found it"))
-}
-
-fn images() -> Result<String> {
-    let mut images = format!("images:\n  osm-demo:\n    command: [{}]\n", binary("osm-demo")?.display());
-    let bookstore = binary("osm-bookstore")?;
-    for program in ["bookbuyer", "bookthief", "bookstore", "bookwarehouse"] {
-        let command = format!("[{}, {program}]", bookstore.display());
-        images.push_str(&format!("  osm-bookstore/{program}:\n    command: {command}\n"));
-    }
-    Ok(images)
 }
 
 fn text(path: &Path) -> &str {

@@ -12,6 +12,8 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use clap::Parser;
 
+use lab::Place;
+
 #[derive(Parser)]
 #[command(about = "Runs end-to-end scenarios on this machine; needs root.")]
 struct Arguments {
@@ -23,6 +25,9 @@ struct Arguments {
     /// Print the names of the scenarios and what they show.
     #[arg(long)]
     list: bool,
+    /// Run on the cluster of `scripts/cluster`, where `osm install` has brought a mesh.
+    #[arg(long)]
+    kubernetes: bool,
     /// Leave the labs running, to look into them; `osm local down --name NAME` takes one down.
     #[arg(long)]
     keep: bool,
@@ -30,6 +35,8 @@ struct Arguments {
 
 /// What a scenario may choose by.
 pub(crate) struct Choice {
+    /// Where it runs.
+    pub(crate) place: Place,
     /// How often to repeat.
     pub(crate) count: u32,
     /// Whether one scenario was asked for, and no other.
@@ -50,15 +57,16 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<bool> {
+    let place = if arguments.kubernetes { Place::Cluster } else { Place::Machine };
     let asked =
         |name: &str| arguments.names.is_empty() || arguments.names.iter().any(|part| name.contains(part.as_str()));
-    let chosen: Vec<_> = scenarios::ALL.iter().filter(|scenario| asked(scenario.name)).collect();
+    let chosen: Vec<_> = scenarios::ALL.iter().filter(|it| it.places.contains(&place) && asked(it.name)).collect();
     if arguments.list {
         chosen.iter().for_each(|scenario| say(&format!("{:32} {}", scenario.name, scenario.shows)));
         return Ok(true);
     }
-    lab::check_machine().context("this machine cannot run the scenarios")?;
-    let choice = Choice { count: arguments.count, is_alone: chosen.len() == 1, keep: arguments.keep };
+    lab::check_machine(place).context("this machine cannot run the scenarios")?;
+    let choice = Choice { place, count: arguments.count, is_alone: chosen.len() == 1, keep: arguments.keep };
     let (mut passed, mut failed) = (0, 0);
     for scenario in chosen {
         let start = Instant::now();

@@ -1,6 +1,7 @@
 //! The scenarios, in the order in which they are best run: a failure of an early one explains later ones.
 
 mod bookstore;
+mod cluster;
 mod commands;
 mod hold;
 mod input;
@@ -17,7 +18,7 @@ mod updates;
 use anyhow::Result;
 
 use crate::Choice;
-use crate::lab::{Lab, wait_for};
+use crate::lab::{Lab, Place, wait_for};
 
 /// One scenario.
 pub(crate) struct Scenario {
@@ -25,136 +26,191 @@ pub(crate) struct Scenario {
     pub(crate) name: &'static str,
     /// What it shows, in a sentence.
     pub(crate) shows: &'static str,
+    /// Where it runs.
+    pub(crate) places: &'static [Place],
     /// Runs it; the text holds the figures worth printing.
     pub(crate) run: fn(&Choice) -> Result<String>,
 }
+
+const ON_A_MACHINE: &[Place] = &[Place::Machine];
+const IN_A_CLUSTER: &[Place] = &[Place::Cluster];
+const EVERYWHERE: &[Place] = &[Place::Machine, Place::Cluster];
 
 /// Every scenario.
 pub(crate) const ALL: &[Scenario] = &[
     Scenario {
         name: "two-programs-talk",
         shows: "a client reaches a server by every name and by address, through both Envoys, over HTTP and TCP",
+        places: EVERYWHERE,
         run: traffic::two_programs_talk,
     },
     Scenario {
         name: "the-wire-is-encrypted",
         shows: "a capture on the bridge holds plain text of pods outside the mesh, and none of pods inside",
+        places: ON_A_MACHINE,
         run: traffic::the_wire_is_encrypted,
     },
     Scenario {
         name: "the-mesh-is-closed",
         shows: "a pod outside the mesh gets no answer from a pod inside",
+        places: EVERYWHERE,
         run: traffic::the_mesh_is_closed,
     },
     Scenario {
         name: "once-with-hold",
         shows: "a pod that connects once, at once, and is never restarted, succeeds every time",
+        places: EVERYWHERE,
         run: hold::once_with_hold,
     },
     Scenario {
         name: "once-without-hold",
         shows: "the same pod fails when the hold is switched off: the promise is the hold's work",
+        places: ON_A_MACHINE,
         run: hold::once_without_hold,
     },
     Scenario {
         name: "jobs-with-a-sidecar-complete",
         shows: "a Job's pod is over when its work is, with the work's own exit code, whatever the restart policy",
+        places: ON_A_MACHINE,
         run: jobs::jobs_with_a_sidecar_complete,
     },
     Scenario {
         name: "a-failing-job-is-given-up",
         shows: "a Job whose work fails is given up with the reason that Kubernetes gives",
+        places: ON_A_MACHINE,
         run: jobs::a_failing_job_is_given_up,
     },
     Scenario {
         name: "envoy-killed-under-load",
         shows: "Envoy killed under 200 new connections a second: none is refused",
+        places: EVERYWHERE,
         run: hold::envoy_killed_under_load,
     },
     Scenario {
         name: "controller-killed",
         shows: "traffic goes on and Envoy is programmed again while the controller is down",
+        places: EVERYWHERE,
         run: hold::controller_killed,
     },
     Scenario {
         name: "sidecar-killed-without-controller",
         shows: "agent and Envoy killed while the controller is down: programmed again from the last good state",
+        places: ON_A_MACHINE,
         run: hold::sidecar_killed_without_controller,
     },
     Scenario {
         name: "a-new-pod-waits-for-the-controller",
         shows: "a pod made while the controller is down says what it waits for, and starts when it is back",
+        places: ON_A_MACHINE,
         run: outage::a_new_pod_waits_for_the_controller,
     },
     Scenario {
         name: "a-grant-revoked-meanwhile",
         shows: "a grant revoked while the controller is down is honoured within the stated time after it is back",
+        places: ON_A_MACHINE,
         run: outage::a_grant_revoked_meanwhile,
     },
     Scenario {
         name: "the-bookstore-in-both-modes",
         shows: "permissive mode lets both buy; SMI mode gives the bookthief 403 while the bookbuyer goes on; and back",
+        places: EVERYWHERE,
         run: bookstore::the_bookstore_in_both_modes,
     },
     Scenario {
         name: "switching-the-mode-fails-nothing",
         shows: "the mode is switched under 100 requests a second that both modes allow: none fails",
+        places: EVERYWHERE,
         run: bookstore::switching_the_mode_fails_nothing,
     },
     Scenario {
         name: "the-sidecar-is-out-of-reach",
         shows: "an application can neither stop Envoy, nor read keys, nor ask for secrets, nor open its sockets",
+        places: ON_A_MACHINE,
         run: isolation::the_sidecar_is_out_of_reach,
     },
     Scenario {
         name: "a-cluster-update-takes-effect",
         shows: "a changed cluster is in force at a proxy that already runs",
+        places: EVERYWHERE,
         run: updates::a_cluster_update_takes_effect,
     },
     Scenario {
         name: "an-unrelated-change-touches-nothing",
         shows: "services come and go while a connection stays open",
+        places: EVERYWHERE,
         run: updates::an_unrelated_change_touches_nothing,
     },
     Scenario {
         name: "rolling-updates-under-load",
         shows: "client and server are replaced in turn under 100 requests a second: how many fail is printed",
+        places: ON_A_MACHINE,
         run: rollouts::rolling_updates_under_load,
     },
     Scenario {
         name: "explanations-agree-with-the-traffic",
         shows: "osm explain and osm policy check-pods say what the proxies do, and by which objects",
+        places: ON_A_MACHINE,
         run: commands::explanations_agree_with_the_traffic,
     },
     Scenario {
         name: "proxies-are-looked-into",
         shows: "osm proxy get prints configuration, clusters and statistics of a proxy, or says why it cannot",
+        places: ON_A_MACHINE,
         run: commands::proxies_are_looked_into,
     },
     Scenario {
         name: "bad-input-is-named",
         shows: "every bad object is named by file, object and field, and the rest goes on",
+        places: ON_A_MACHINE,
         run: input::bad_input_is_named,
     },
     Scenario {
         name: "bad-policies-admit-nobody",
         shows: "broken grants and settings are named by file, object and field, admit nobody, and harm nothing",
+        places: ON_A_MACHINE,
         run: policies::bad_policies_admit_nobody,
     },
     Scenario {
         name: "ten-thousand-objects",
         shows: "ten thousand objects at once are taken in, and pods still start",
+        places: ON_A_MACHINE,
         run: input::ten_thousand_objects,
     },
     Scenario {
         name: "the-machine-stays-as-it-was",
         shows: "tables, links, namespaces, mounts and processes of the machine are the same before and after",
+        places: ON_A_MACHINE,
         run: machine::the_machine_stays_as_it_was,
     },
     Scenario {
         name: "a-killed-runner-leaves-nothing",
         shows: "kill -9 of the runner ends everything that it started",
+        places: ON_A_MACHINE,
         run: machine::a_killed_runner_leaves_nothing,
+    },
+    Scenario {
+        name: "a-job-completes",
+        shows: "a Job with a sidecar completes on a real kubelet",
+        places: IN_A_CLUSTER,
+        run: cluster::a_job_completes,
+    },
+    Scenario {
+        name: "no-pod-starts-bare",
+        shows: "a pod made in the middle of a controller's roll-out is injected, or refused with a reason",
+        places: IN_A_CLUSTER,
+        run: cluster::no_pod_starts_bare,
+    },
+    Scenario {
+        name: "the-api-server-restarts",
+        shows: "the API server is killed: what is made afterwards is in force without a manual step",
+        places: IN_A_CLUSTER,
+        run: cluster::the_api_server_restarts,
+    },
+    Scenario {
+        name: "the-node-restarts",
+        shows: "every pod, the kubelet and the container runtime end at once: everything converges",
+        places: IN_A_CLUSTER,
+        run: cluster::the_node_restarts,
     },
 ];
 

@@ -1,10 +1,10 @@
 //! What the mesh makes of objects that the runner has taken in: what is wrong with their meaning, not with their text.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Context;
-use osm_api::{Kind, ManifestSet, Problem, Reason, World};
-use osm_local::{Changes, Local, ManifestText, Status};
+use osm_api::{ManifestSet, Problem, Reason, World};
+use osm_local::{Changes, Local, ManifestText, POLICY_KINDS, Status};
 use osm_resolve::{ResolveOptions, resolve};
 
 /// The objects of these texts, and what is wrong with the others.
@@ -29,18 +29,7 @@ pub(crate) async fn running(local: &Local) -> anyhow::Result<(World, Vec<Problem
 /// are only now being started.
 pub(crate) async fn add_to_changes(local: &Local, texts: &[ManifestText], changes: &mut Changes) -> anyhow::Result<()> {
     let (applied, _) = read(texts);
-    let is_meant = |kind| match kind {
-        Kind::MeshConfig | Kind::HttpRouteGroup | Kind::TcpRoute | Kind::TrafficTarget => true,
-        Kind::Namespace
-        | Kind::ServiceAccount
-        | Kind::Service
-        | Kind::EndpointSlice
-        | Kind::Pod
-        | Kind::Deployment
-        | Kind::Job
-        | Kind::ConfigMap => false,
-    };
-    let keys = applied.keys().into_iter().filter(|key| is_meant(key.kind));
+    let keys = applied.keys().into_iter().filter(|key| POLICY_KINDS.contains(&key.kind));
     let origins: BTreeMap<_, _> = keys.map(|key| (key.to_string(), applied.origin(&key).cloned())).collect();
     if origins.is_empty() {
         return Ok(());
@@ -56,12 +45,18 @@ pub(crate) async fn add_to_changes(local: &Local, texts: &[ManifestText], change
     Ok(())
 }
 
-/// Adds what the mesh says of everything that runs.
+/// Adds what the mesh says of all policies and settings that are in force. Without any there is nothing to say, and ten
+/// thousand other objects need not be read.
 pub(crate) async fn add_to_status(local: &Local, status: &mut Status) -> anyhow::Result<()> {
-    let (world, unread) = running(local).await?;
+    if !local.publishes_policies().await? {
+        return Ok(());
+    }
+    let (world, _) = running(local).await?;
     let (_, problems) = resolve(&world, &ResolveOptions::default());
+    let meant: BTreeSet<String> =
+        world.keys().iter().filter(|key| POLICY_KINDS.contains(&key.kind)).map(ToString::to_string).collect();
     // The files are the runner's own, which nobody wrote.
-    let found = unread.into_iter().chain(problems).map(|problem| problem.with_origin(None));
+    let found = problems.into_iter().filter(|it| meant.contains(&it.subject)).map(|it| it.with_origin(None));
     let is_said = |status: &Status, found: &Problem| {
         let mut said = status.problems.iter().chain(&status.warnings);
         said.any(|said| (&said.subject, &said.field, &said.message) == (&found.subject, &found.field, &found.message))

@@ -50,5 +50,6 @@ pub use images::{Image, Images, ImagesError};
 pub use network::BRIDGE;
 pub use preview::preview;
 pub use process::ProcessSpec;
+pub use reach::POLICY_KINDS;
 pub use state_dir::{RunnerProcess, StateDir};
 pub use status::Status;

@@ -86,6 +86,11 @@ fn turn(key: &ObjectKey) -> u8 {
     u8::from(key.kind == Kind::MeshConfig)
 }
 
+/// Whether a file has this name because an object of the kind is in it.
+pub(crate) fn is_file_of(kind: Kind, file: &str) -> bool {
+    file.split('.').next() == Some(&kind.name().to_ascii_lowercase())
+}
+
 fn file_name(key: &ObjectKey) -> String {
     let kind = key.kind.name().to_ascii_lowercase();
     match key.namespace.as_str() {

@@ -12,15 +12,19 @@ use hyper::body::Bytes;
 use hyper::header::HOST;
 use hyper::{Request, Response};
 use nix::sched::{CloneFlags, setns};
-use osm_api::NamespacedName;
+use osm_api::{Kind, NamespacedName};
 use osm_runtime::http;
 
 use crate::control::ManifestText;
 use crate::host::{Failure, Local};
+use crate::publish::is_file_of;
 use crate::state_dir::RunnerProcess;
 
 /// Whoever listens inside a pod answers a handshake at once; more is a pod that is stuck.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+
+/// The kinds of policies and settings.
+pub const POLICY_KINDS: [Kind; 4] = [Kind::MeshConfig, Kind::HttpRouteGroup, Kind::TcpRoute, Kind::TrafficTarget];
 
 impl Local {
     /// `GET` of `uri`, path and query, from what listens at `address` inside a pod: an address of its loopback too.
@@ -56,6 +60,17 @@ impl Local {
         let inside = self.state().objects();
         let folder = inside_of(&process, &inside);
         tokio::task::spawn_blocking(move || read_all(&folder).context("reading the runner's objects")).await?
+    }
+
+    /// Whether there are policies or settings among the objects that the controller sees.
+    ///
+    /// # Errors
+    /// When the runner does not run, or they cannot be listed.
+    pub async fn publishes_policies(&self) -> anyhow::Result<bool> {
+        let folder = inside_of(&self.process()?, &self.state().objects());
+        let entries = fs::read_dir(folder).context("listing the runner's objects")?;
+        let is_policy = |name: &str| POLICY_KINDS.iter().any(|kind| is_file_of(*kind, name));
+        Ok(entries.flatten().any(|entry| is_policy(&entry.file_name().to_string_lossy())))
     }
 
     async fn connect_in_pod(&self, pod: &NamespacedName, address: SocketAddr) -> anyhow::Result<TcpStream> {

@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Background, Lab, Output};
+use super::{Background, Lab, Output, Whose};
 
 /// A pod by `namespace/name`.
 #[derive(Clone, Copy)]
@@ -33,23 +33,24 @@ impl<'a> Pod<'a> {
 
     /// Runs a command in the pod's first own container.
     pub(crate) fn exec(&self, command: &[&str]) -> Result<Output> {
-        self.lab.osm("exec", &[&[self.name, "--"], command].concat())
+        self.lab.driver().exec(self.name, None, command).run()
     }
 
     /// Runs a command in a container of the pod.
     pub(crate) fn exec_in(&self, container: &str, command: &[&str]) -> Result<Output> {
-        self.lab.osm("exec", &[&[self.name, "-c", container, "--"], command].concat())
+        self.lab.driver().exec(self.name, Some(container), command).run()
     }
 
-    /// Starts a command in the pod's first own container.
-    pub(crate) fn exec_in_background(&self, command: &[&str]) -> Result<Background> {
-        Background::start(&[&["local", "exec", "--name", self.lab.name(), self.name, "--"], command].concat())
+    /// Starts `osm-demo` in the pod's first own container.
+    pub(crate) fn demo_in_background(&self, arguments: &[&str]) -> Result<Background> {
+        let demo = self.lab.driver().demo()?;
+        Background::start(&self.lab.driver().exec(self.name, None, &[&[&*demo], arguments].concat()))
     }
 
     /// Runs `osm-demo` in the pod's first own container.
     pub(crate) fn exec_demo(&self, arguments: &[&str]) -> Result<Output> {
-        let demo = super::binary("osm-demo")?;
-        self.exec(&[&[&*demo.to_string_lossy()], arguments].concat())
+        let demo = self.lab.driver().demo()?;
+        self.exec(&[&[&*demo], arguments].concat())
     }
 
     /// One request without retries from the pod: the body of an answer with status 200, an error otherwise.
@@ -80,7 +81,7 @@ impl<'a> Pod<'a> {
     /// Kills the pod's Envoy and waits until another one is programmed.
     pub(crate) fn kill_envoy(&self) -> Result<()> {
         let before = self.envoy_process()?;
-        self.exec_in("envoy", &["kill", "-9", &before])?.success()?;
+        self.lab.driver().signal(Whose::Pod(self.name), "envoy", "KILL")?;
         super::wait_for("Envoy is back and programmed", || {
             ensure!(self.envoy_process()? != before, "the killed Envoy is still there");
             self.get("http://127.0.0.1:15904/osm-sidecar/ready")
@@ -89,16 +90,13 @@ impl<'a> Pod<'a> {
     }
 
     fn envoy_process(&self) -> Result<String> {
-        let found = self.exec_in("envoy", &["pgrep", "-x", "envoy"])?.success()?;
-        let first = found.lines().next().context("no Envoy runs")?;
-        Ok(first.to_owned())
+        self.lab.driver().process(self.name, "envoy")
     }
 
     /// Starts a load of new connections.
     pub(crate) fn load(&self, url: &str, rate: u32, seconds: u32) -> Result<Background> {
-        let demo = super::binary("osm-demo")?;
         let (rate, seconds) = (rate.to_string(), seconds.to_string());
-        self.exec_in_background(&[&demo.to_string_lossy(), "load", url, "--rate", &rate, "--seconds", &seconds])
+        self.demo_in_background(&["load", url, "--rate", &rate, "--seconds", &seconds])
     }
 }
 

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
 use crate::Choice;
-use crate::lab::{Lab, LoadCounts, binary, wait_for};
+use crate::lab::{Lab, LoadCounts, wait_for};
 
 /// The files of `examples/bookstore`, as a user applies them.
 const MANIFESTS: &[&str] = &[
@@ -57,8 +57,7 @@ pub(super) fn switching_the_mode_fails_nothing(choice: &Choice) -> Result<String
 
     let pod = lab.pod_of("bookbuyer/bookbuyer")?;
     let mut load = lab.pod(&pod).load(BUY, LOAD_RATE, LOAD_SECONDS)?;
-    let (demo, seconds) = (binary("osm-demo")?, LOAD_SECONDS.to_string());
-    let keep = lab.pod(&pod).exec_in_background(&[&demo.to_string_lossy(), "keep", BUY, "--seconds", &seconds])?;
+    let keep = lab.pod(&pod).demo_in_background(&["keep", BUY, "--seconds", &LOAD_SECONDS.to_string()])?;
     let mut switches = 0;
     while !load.has_ended()? {
         lab.apply(SMI)?;

@@ -29,7 +29,7 @@ pub(super) fn once_with_hold(choice: &Choice) -> Result<String> {
         lab.apply_file("once.yaml", &manifests)?;
         for pod in &pods {
             let status = lab.wait_for(&format!("shop/{pod}"), "done", |status| status.exit_code("once").is_some())?;
-            let log = lab.osm("logs", &[&format!("shop/{pod}"), "-c", "once"])?.all();
+            let log = lab.logs(&format!("shop/{pod}"), "once")?;
             ensure!(status.exit_code("once") == Some(0), "pod {pod} (shape {shape}) failed: {log}");
             connect_ms.push(number_after(&log, "connect_ms ").with_context(|| format!("pod {pod} said {log}"))?);
         }
@@ -54,7 +54,7 @@ pub(super) fn once_without_hold(choice: &Choice) -> Result<String> {
     let mut refused = 0;
     for pod in &pods {
         lab.wait_for(&format!("shop/{pod}"), "over", PodStatus::is_over)?;
-        let log = lab.osm("logs", &[&format!("shop/{pod}"), "-c", "once"])?.all();
+        let log = lab.logs(&format!("shop/{pod}"), "once")?;
         refused += u32::from(log.contains("refused"));
     }
     if refused == 0 {
@@ -91,11 +91,11 @@ pub(super) fn envoy_killed_under_load(choice: &Choice) -> Result<String> {
 pub(super) fn controller_killed(choice: &Choice) -> Result<String> {
     let lab = open_shop(choice)?;
     let client = lab.pod("shop/client");
-    lab.node(&["pkill", "-STOP", "-x", "osm-controller"])?.success()?;
+    lab.signal("osm-controller", "STOP")?;
     client.get("http://server.shop/").context("with the controller stopped")?;
     client.kill_envoy().context("Envoy is programmed again without the controller")?;
     client.get("http://server.shop/").context("after Envoy was killed with the controller stopped")?;
-    lab.node(&["pkill", "-KILL", "-x", "osm-controller"])?.success()?;
+    lab.signal("osm-controller", "KILL")?;
     let body = super::manifests::service("shop", "late", "{name: http, port: 81, targetPort: 8080}")
         .replace("{app: late}", "{app: server}");
     lab.apply(&body)?;
@@ -110,15 +110,15 @@ pub(super) fn sidecar_killed_without_controller(choice: &Choice) -> Result<Strin
         let server = lab.wait_ready("shop/server")?.ip.context("the server has no address")?;
         client.exec_in("envoy", &["grep", "-q", "-a", "-F", &server, LAST_GOOD])?.success()
     })?;
-    lab.node(&["pkill", "-STOP", "-x", "osm-controller"])?.success()?;
-    lab.node(&["pkill", "-KILL", "-x", "osm-sidecar"])?.success()?;
+    lab.signal("osm-controller", "STOP")?;
+    lab.signal("osm-sidecar", "KILL")?;
     wait_for("the client's sidecar is programmed from its last good state", || {
         let said = client.get("http://127.0.0.1:15904/osm-sidecar/ready")?;
         ensure!(said.contains("from the last good state"), "it says {said}");
         Ok(())
     })?;
     wait_for("requests are answered again", || client.get("http://server.shop/"))?;
-    lab.node(&["pkill", "-KILL", "-x", "osm-controller"])?.success()?;
+    lab.signal("osm-controller", "KILL")?;
     wait_for("a new controller confirms the state", || {
         let said = client.get("http://127.0.0.1:15904/osm-sidecar/ready")?;
         ensure!(!said.contains("last good"), "it says {said}");

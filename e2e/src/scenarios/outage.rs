@@ -40,7 +40,7 @@ pub(super) fn a_new_pod_waits_for_the_controller(choice: &Choice) -> Result<Stri
     outage.end()?;
     let back = Instant::now();
     let status = lab.wait_for("shop/late", "over", PodStatus::is_over)?;
-    let log = lab.osm("logs", &["shop/late", "-c", "once"])?.all();
+    let log = lab.logs("shop/late", "once")?;
     ensure!(status.phase == "Succeeded", "the pod that waited ended {}: {log}", status.phase);
     let waited_for = missing["what"].as_str().unwrap_or_default();
     Ok(format!("it waited for {waited_for:?}, and was done {:.1} s after the controller was back", seconds(back)))
@@ -83,7 +83,7 @@ impl Outage<'_> {
     fn begin(lab: &Lab) -> Result<Outage<'_>> {
         let restarts_before = lab.status()?.controller.restarts;
         lab.remove_controller()?;
-        lab.node(&["pkill", "-KILL", "-x", "osm-controller"])?.success()?;
+        lab.signal("osm-controller", "KILL")?;
         wait_for("the controller is down", || {
             let controller = lab.status()?.controller;
             ensure!(!controller.ready && controller.restarts > restarts_before, "it is {controller:?}");

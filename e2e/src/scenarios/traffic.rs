@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::manifests::{demo_pod, plain_shop, service, service_account, shop};
 use crate::Choice;
-use crate::lab::{Lab, binary, wait_for};
+use crate::lab::{Lab, wait_for};
 
 pub(super) fn two_programs_talk(choice: &Choice) -> Result<String> {
     let more = [
@@ -41,9 +41,8 @@ spec:
     client.get("http://headless.shop:8080/").context("a headless service")?;
     let address = lab.cluster_ip("shop/server")?;
     client.get(&format!("http://{address}/by-address")).context("by cluster address")?;
-    let demo = binary("osm-demo")?;
     for target in ["greeter.shop:3306", "echo.shop:80"] {
-        client.exec(&[&demo.to_string_lossy(), "hear", target])?.success().context("a server that speaks first")?;
+        client.exec_demo(&["hear", target])?.success().context("a server that speaks first")?;
     }
     let sent = client.stat("cluster.shop/server|80.upstream_rq_2xx")?;
     let handshakes = client.stat("cluster.shop/server|80.ssl.handshake")?;
@@ -75,7 +74,8 @@ pub(super) fn the_wire_is_encrypted(choice: &Choice) -> Result<String> {
             "root",
             "-w",
             path,
-            "tcp",
+            // The node's own probes of sidecars are not traffic of the mesh.
+            "tcp and not port 15904",
         ])?;
         wait_for("the capture has begun", || {
             fs::metadata(&file).ok().filter(|m| m.len() > 0).context("its file is empty")

@@ -5,7 +5,7 @@ use anyhow::{Context, Result, ensure};
 use super::manifests::{demo_pod, mesh_namespace, service, service_account};
 use super::open_shop;
 use crate::Choice;
-use crate::lab::{binary, wait_for};
+use crate::lab::wait_for;
 
 pub(super) fn a_cluster_update_takes_effect(choice: &Choice) -> Result<String> {
     let lab = open_shop(choice)?;
@@ -39,9 +39,7 @@ pub(super) fn a_cluster_update_takes_effect(choice: &Choice) -> Result<String> {
 pub(super) fn an_unrelated_change_touches_nothing(choice: &Choice) -> Result<String> {
     let lab = open_shop(choice)?;
     let client = lab.pod("shop/client");
-    let demo = binary("osm-demo")?;
-    let keep =
-        client.exec_in_background(&[&demo.to_string_lossy(), "keep", "http://server.shop/", "--seconds", "6"])?;
+    let keep = client.demo_in_background(&["keep", "http://server.shop/", "--seconds", "6"])?;
 
     // Services on the very port of the open connection, in another namespace and in the same one, come and go.
     let mut changes = 0;
