@@ -48,7 +48,7 @@ pub(crate) async fn add_to_changes(local: &Local, texts: &[ManifestText], change
 /// Adds what the mesh says of all policies and settings that are in force. Without any there is nothing to say, and ten
 /// thousand other objects need not be read.
 pub(crate) async fn add_to_status(local: &Local, status: &mut Status) -> anyhow::Result<()> {
-    if !local.publishes_policies().await? {
+    if !local.publishes_policies()? {
         return Ok(());
     }
     let (world, _) = running(local).await?;

@@ -66,7 +66,7 @@ impl Local {
     ///
     /// # Errors
     /// When the runner does not run, or they cannot be listed.
-    pub async fn publishes_policies(&self) -> anyhow::Result<bool> {
+    pub fn publishes_policies(&self) -> anyhow::Result<bool> {
         let folder = inside_of(&self.process()?, &self.state().objects());
         let entries = fs::read_dir(folder).context("listing the runner's objects")?;
         let is_policy = |name: &str| POLICY_KINDS.iter().any(|kind| is_file_of(*kind, name));
