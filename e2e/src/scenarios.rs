@@ -12,6 +12,7 @@ mod manifests;
 mod outage;
 mod policies;
 mod rollouts;
+mod starts;
 mod traffic;
 mod updates;
 
@@ -193,6 +194,18 @@ pub(crate) const ALL: &[Scenario] = &[
         shows: "a Job with a sidecar completes on a real kubelet",
         places: IN_A_CLUSTER,
         run: cluster::a_job_completes,
+    },
+    Scenario {
+        name: "kubectl-run-connects-at-once",
+        shows: "50 pods of `kubectl run --restart=Never` that connect at once, on a real kubelet: all succeed",
+        places: IN_A_CLUSTER,
+        run: starts::kubectl_run_connects_at_once,
+    },
+    Scenario {
+        name: "nothing-leaves-unmeshed",
+        shows: "the sidecar's image is missing, or osm-init fails: a capture on the node holds no packet of the pod",
+        places: IN_A_CLUSTER,
+        run: starts::nothing_leaves_unmeshed,
     },
     Scenario {
         name: "no-pod-starts-bare",
