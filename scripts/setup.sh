@@ -83,7 +83,7 @@ set_up_envoy() {
 # What the throwaway cluster of scripts/cluster needs beside its own program.
 set_up_cluster() {
   local pair missing=''
-  for pair in containerd:containerd runc:runc openssl:openssl nsenter:util-linux conntrack:conntrack; do
+  for pair in containerd:containerd runc:runc openssl:openssl nsenter:util-linux; do
     PATH=$PATH:/usr/sbin:/sbin command -v "${pair%%:*}" >/dev/null || missing+="${pair##*:} "
   done
   [ -e /usr/lib/cni/bridge ] || missing+='containernetworking-plugins '

@@ -7,7 +7,7 @@ shops=(bookbuyer bookthief bookstore bookwarehouse)
 # On the throwaway cluster programs of this machine run inside the node's network; on the user's own, as they are.
 reaching() { if [ -n "$context" ]; then "$@"; else scripts/cluster exec "$@"; fi; }
 kubectl() { reaching kubectl ${context:+--context "$context"} "$@"; }
-osm() { reaching target/ci/osm ${context:+--kube-context "$context"} "$@"; }
+osm() { reaching target/ci/osm ${context:+--context "$context"} "$@"; }
 
 # field PATH: the value in the JSON on standard input; 0 where there is none, as counters begin there.
 field() {
