@@ -37,11 +37,12 @@ cluster_up() {
   forget_state
   mkdir -p "$folder"
   step "cluster: keys and configuration" write_configuration "$(cluster_program)"
+  if [ -n "$owner" ]; then
+    echo "$owner" >"$folder/owner"
+    OSM_CLUSTER=$folder setsid "$root/e2e/kubernetes/end-with.sh" "$owner" >/dev/null 2>&1 </dev/null &
+  fi
   step "cluster: API server" start_node
   step "cluster: node and default service account" wait_for_node
-  if [ -n "$owner" ]; then
-    OSM_CLUSTER=$folder setsid "$root/e2e/kubernetes/end-with.sh" "$owner" "$(cat "$folder/node.pid")" >/dev/null 2>&1 &
-  fi
 }
 
 start_node() {
@@ -101,7 +102,7 @@ cluster_down() {
 # Only what a cluster makes: the folder is the user's choice.
 forget_state() {
   rm -rf "$folder"/{bin,pki,log,etcd,containerd,kubelet,cni,cni-state,pod-logs,container-logs,imported} \
-    "$folder"/{*.kubeconfig,*.yaml,*.toml,Corefile,resolv.conf,node.pid}
+    "$folder"/{*.kubeconfig,*.yaml,*.toml,Corefile,resolv.conf,pause.oci.tar,node.pid,owner}
   rmdir "$folder" 2>/dev/null
   return 0
 }
