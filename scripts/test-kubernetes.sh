@@ -20,7 +20,8 @@ finish() {
 }
 
 show_what_went_wrong() {
-  printf '\nwhat the cluster says:\n' >&2
+  cp -r "$folder/log" "$log_folder/cluster" 2>/dev/null
+  printf '\nwhat the cluster says (its logs are in %s):\n' "$log_folder/cluster" >&2
   {
     cluster kubectl get pods -A -o wide
     cluster kubectl get events -A --sort-by=.lastTimestamp | tail -n 20
@@ -31,6 +32,7 @@ show_what_went_wrong() {
 cluster down >/dev/null
 trap finish EXIT
 trap 'exit 130' INT TERM
+machine >"$log_folder/machine-before.txt"
 # Should this script be killed, the cluster ends nevertheless.
 cluster up --owner $$ || exit 1
 step "images" images/build
@@ -42,5 +44,6 @@ step "osm uninstall mesh" osm uninstall mesh --force --delete-namespace --delete
 step "nothing of the mesh is left in the cluster" nothing_left_in_the_cluster
 remember_what_runs
 cluster down || exit 1
-step "nothing of the cluster is left on the machine" nothing_left_on_the_machine
+step "nothing of the cluster is left on the machine" nothing_left_on_the_machine "$log_folder/machine-before.txt"
 trap - EXIT
+print_steps

@@ -101,7 +101,7 @@ cluster_down() {
 
 # Only what a cluster makes: the folder is the user's choice.
 forget_state() {
-  rm -rf "$folder"/{bin,pki,log,etcd,containerd,kubelet,cni,cni-state,pod-logs,container-logs,imported} \
+  rm -rf "${folder:?}"/{bin,pki,log,etcd,containerd,kubelet,cni,cni-state,pod-logs,container-logs,imported} \
     "$folder"/{*.kubeconfig,*.yaml,*.toml,Corefile,resolv.conf,pause.oci.tar,node.pid,owner}
   rmdir "$folder" 2>/dev/null
   return 0

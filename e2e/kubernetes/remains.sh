@@ -5,13 +5,17 @@
 . e2e/kubernetes/place.sh
 
 nothing_left_in_the_cluster() {
-  local found
-  found=$(
-    cluster kubectl get customresourcedefinitions,clusterroles,clusterrolebindings,mutatingwebhookconfigurations -o name
-    cluster kubectl get validatingwebhookconfigurations,priorityclasses,namespaces -o name
-    cluster kubectl get secrets,configmaps,leases,deployments,services -A -o name
-  ) || return 1
-  ! grep -E 'openservicemesh|smi-spec|[/-]osm' <<<"$found"
+  local kinds found
+  kinds=$(cluster kubectl api-resources --verbs=list --output=name | grep -v -e '^events' -e '^componentstatuses' | paste -sd,) || return 1
+  found=$(cluster kubectl get "$kinds" --all-namespaces --ignore-not-found --output=name) || return 1
+  ! grep -E 'osm|openservicemesh|smi-spec' <<<"$found"
+}
+
+# What of the machine a cluster must not change.
+machine() {
+  { iptables-nft-save; iptables-legacy-save; ip6tables-nft-save; } 2>/dev/null | grep -v '^#' | sed 's/\[[0-9:]*\]//'
+  ip -o link | sed 's/^[0-9]*: //; s/ qlen .*//'
+  ip netns list
 }
 
 # Network namespaces have no names that could be looked for later, only numbers.
@@ -20,10 +24,10 @@ remember_what_runs() {
   [ -n "$remembered_namespaces" ] || fail "no processes are seen in the cluster" "scripts/cluster status"
 }
 
+# nothing_left_on_the_machine BEFORE: compares with what `machine` printed then, and looks for all that has the cluster's name.
 nothing_left_on_the_machine() {
   local found='' namespace
-  found+=$(grep -lsF -e "$folder" -e "${cgroup_root#/}" /proc/[0-9]*/cgroup 2>/dev/null)
-  # Not this script itself, which has the folder in no argument.
+  found+=$(grep -lsF -e "$folder" -e "${cgroup_root#/}" /proc/[0-9]*/cgroup)
   found+=$(pgrep -af -- "$folder/")
   found+=$(grep -F -e "$folder" /proc/self/mountinfo)
   found+=$(find /sys/fs/cgroup -maxdepth 2 -path "*$cgroup_root")
@@ -32,5 +36,6 @@ nothing_left_on_the_machine() {
     found+=$(grep -F " $namespace " /proc/self/mountinfo)
   done
   [ ! -e "$folder" ] || found+="the folder $folder: $(ls "$folder")"
+  found+=$(machine | diff "$1" -)
   [ -z "$found" ] || { printf 'left behind:\n%s\n' "$found"; return 1; }
 }
