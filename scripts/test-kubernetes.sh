@@ -1,61 +1,49 @@
 #!/usr/bin/env bash
-# The part of ./test that needs a real Kubernetes: on a cluster of its own it installs the mesh, runs the scenarios,
-# takes the mesh away, and looks whether anything is left behind. Called by ./test --kubernetes, once everything is built.
+# Installs the mesh on a throwaway Kubernetes of its own, runs the end-to-end scenarios there, takes both away again, and
+# holds the machine to having nothing left of them. Called by ./test --kubernetes; needs root and the programs in target/ci.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
-root=$PWD
 . scripts/steps.sh
-. scripts/setup.sh
-. e2e/kubernetes/place.sh
-. e2e/kubernetes/lifecycle.sh
-count=${1:-20}
+. e2e/kubernetes/remains.sh
+
+export OSM_CLUSTER=${OSM_CLUSTER:-$PWD/build/test-cluster}
 
 cluster() { scripts/cluster "$@"; }
-osm() { cluster exec "$root/target/ci/osm" "$@"; }
+osm() { cluster exec target/ci/osm "$@"; }
 
 finish() {
-  local status=$?
+  status=$?
   trap - EXIT
-  [ $status = 0 ] || cp -r "$folder/log" "$log_folder/cluster" 2>/dev/null
-  cluster down >/dev/null 2>&1
+  [ $status = 0 ] || show_what_went_wrong
+  cluster down >/dev/null
   exit $status
 }
+
+show_what_went_wrong() {
+  cp -r "$folder/log" "$log_folder/cluster" 2>/dev/null
+  printf '\nwhat the cluster says (its logs are in %s):\n' "$log_folder/cluster" >&2
+  {
+    cluster kubectl get pods -A -o wide
+    cluster kubectl get events -A --sort-by=.lastTimestamp | tail -n 20
+    cluster kubectl logs -n osm-system deployment/osm-controller --tail=30
+  } >&2
+}
+
+cluster down >/dev/null
 trap finish EXIT
 trap 'exit 130' INT TERM
-
-# What a cluster could leave on the machine: mounts, links, namespaces, processes, rules, cgroups.
-machine() {
-  findmnt --noheadings --list --output TARGET | grep -F "$folder"
-  ip -o link | sed 's/^[0-9]*: //; s/ qlen .*//' | cut -d' ' -f1-3
-  { iptables-nft-save; iptables-legacy-save; } 2>/dev/null | grep -v '^#' | sed 's/\[[0-9:]*\]//'
-  pgrep -a -f "$folder" | grep -v -e pgrep -e end-with
-  find /sys/fs/cgroup -maxdepth 2 -name "$(basename "$cgroup_root")"
-}
-
-nothing_left() {
-  machine >"$log_folder/machine-after.txt"
-  diff "$log_folder/machine-before.txt" "$log_folder/machine-after.txt"
-}
-
-mesh_is_gone() {
-  local kinds left
-  kinds=$(cluster kubectl api-resources --verbs=list --output=name | grep -v -e '^events' -e '^componentstatuses' -e metrics | paste -sd,) || return 1
-  left=$(cluster kubectl get "$kinds" --all-namespaces --ignore-not-found --output=name 2>/dev/null |
-    grep -i -e osm -e openservicemesh | grep -v -e '^customresourcedefinition' -e "^namespace/")
-  [ -z "$left" ] || { echo "left after osm uninstall mesh:"; echo "$left"; return 1; }
-}
-
-! is_up || fail "a cluster of an earlier run is up in $folder" "OSM_CLUSTER=$folder scripts/cluster down"
 machine >"$log_folder/machine-before.txt"
-build_cluster_program
-step "images, without a registry" images/build
-shown_step "a cluster of its own" cluster up --owner $$
-shown_step "images into the cluster" cluster import
-step "osm install" osm install --set=osm.image.pullPolicy=Never --timeout=120s
-shown_step "scenarios on a real Kubernetes" target/ci/osm-e2e --kubernetes --count "$count"
-step "osm uninstall mesh" osm uninstall mesh --force --delete-namespace
-step "nothing of the mesh is left in the cluster" mesh_is_gone
-shown_step "cluster down" cluster down
-step "nothing of the cluster is left on the machine" nothing_left
+# Should this script be killed, the cluster ends nevertheless.
+cluster up --owner $$ || exit 1
+step "images" images/build
+cluster import || exit 1
+shown_step "the cluster itself" e2e/kubernetes/check
+step "osm install" osm install --set=osm.image.pullPolicy=Never --timeout 120s
+shown_step "scenarios" target/ci/osm-e2e --kubernetes "$@"
+step "osm uninstall mesh" osm uninstall mesh --force --delete-namespace --delete-cluster-wide-resources
+step "nothing of the mesh is left in the cluster" nothing_left_in_the_cluster
+remember_what_runs
+cluster down || exit 1
+step "nothing of the cluster is left on the machine" nothing_left_on_the_machine "$log_folder/machine-before.txt"
 trap - EXIT
 print_steps

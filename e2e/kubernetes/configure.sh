@@ -3,7 +3,7 @@
 
 write_configuration() {
   local program=$1 part
-  mkdir -p "$folder"/{bin,pki,log,etcd,containerd,kubelet,cni,cni-state,pod-logs,container-logs} || return 1
+  mkdir -p "$folder"/{bin,pki,log,etcd,containerd,kubelet,cni,cni-state,pod-logs,container-logs} && chmod 700 "$folder/pki" || return 1
   for part in coredns etcd kube-apiserver kube-controller-manager kube-proxy kube-scheduler kubectl kubelet; do
     ln -sf "$program" "$folder/bin/$part"
   done

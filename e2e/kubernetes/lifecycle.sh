@@ -1,52 +1,13 @@
 # Building the cluster's program, bringing a cluster up, taking it down. Sourced by scripts/cluster and ./test.
 # shellcheck shell=bash
 
+# shellcheck source=e2e/kubernetes/program.sh
+. "$root/e2e/kubernetes/program.sh"
 # shellcheck source=e2e/kubernetes/configure.sh
 . "$root/e2e/kubernetes/configure.sh"
 
-kubernetes_version=$(sed -n 's/^\tk8s.io\/kubernetes \(v.*\)$/\1/p' "$root/e2e/kubernetes/program/go.mod")
-
 # How long the parts may take to answer; on an idle machine each takes a few seconds.
 limit_s=120
-
-set_up_cluster_packages() {
-  local pair missing=''
-  for pair in containerd:containerd runc:runc openssl:openssl nsenter:util-linux go:golang-go conntrack:conntrack; do
-    command -v "${pair%%:*}" >/dev/null || missing+="${pair##*:} "
-  done
-  [ -e /usr/lib/cni/bridge ] || missing+='containernetworking-plugins '
-  [ -n "$missing" ] || return 0
-  command -v apt-get >/dev/null ||
-    fail "these packages are missing, and there is no apt-get to install them: $missing" "install them by hand and run it again"
-  step "packages: ${missing% }" install_packages "$missing"
-}
-
-# The program by the content of what it is made of, outside the checkout.
-cluster_program() {
-  local made_of
-  made_of=$(cat "$root"/e2e/kubernetes/program/{go.mod,go.sum,main.go} | sha256sum | cut -c1-16)
-  printf '%s/cluster-%s/cluster' "$cache" "$made_of"
-}
-
-build_cluster_program() {
-  set_up_cluster_packages
-  local program
-  program=$(cluster_program)
-  [ -x "$program" ] || step "Kubernetes $kubernetes_version, etcd and CoreDNS as one program" compile_cluster_program "$program"
-}
-
-compile_cluster_program() {
-  local base=k8s.io/component-base/version client=k8s.io/client-go/pkg/version minor
-  minor=$(printf '%s' "$kubernetes_version" | cut -d. -f2)
-  mkdir -p "$(dirname "$1")"
-  # Two builds of one program wait for each other, and the second finds it there.
-  exec 8>"$(dirname "$1")/lock" && flock 8 && [ ! -x "$1" ] || return 0
-  (
-    cd "$root/e2e/kubernetes/program" &&
-      CGO_ENABLED=0 GOFLAGS=-mod=readonly nice -n 5 go build -v -trimpath -o "$1.new" -ldflags "-s -w \
-        -X $base.gitVersion=$kubernetes_version -X $base.gitMajor=1 -X $base.gitMinor=$minor -X $client.gitVersion=$kubernetes_version" .
-  ) && mv "$1.new" "$1"
-}
 
 # wait_until WHAT COMMAND...: looks until the command succeeds; says what did not happen in time, or that the node has ended.
 wait_until() {
@@ -76,16 +37,17 @@ cluster_up() {
   forget_state
   mkdir -p "$folder"
   step "cluster: keys and configuration" write_configuration "$(cluster_program)"
+  if [ -n "$owner" ]; then
+    echo "$owner" >"$folder/owner"
+    OSM_CLUSTER=$folder setsid "$root/e2e/kubernetes/end-with.sh" "$owner" >/dev/null 2>&1 </dev/null &
+  fi
   step "cluster: API server" start_node
   step "cluster: node and default service account" wait_for_node
-  if [ -n "$owner" ]; then
-    OSM_CLUSTER=$folder setsid "$root/e2e/kubernetes/end-with.sh" "$owner" >/dev/null 2>&1 &
-  fi
 }
 
 start_node() {
   OSM_CLUSTER=$folder setsid unshare --mount --net --pid --ipc --uts --fork --kill-child --mount-proc --propagation private \
-    "$root/e2e/kubernetes/node.sh" >"$folder/log/node.log" 2>&1 </dev/null &
+    "$root/e2e/kubernetes/node.sh" "$folder" >"$folder/log/node.log" 2>&1 </dev/null &
   local parent=$! child='' tries=0
   while [ -z "$child" ]; do
     child=$(cut -d' ' -f1 "/proc/$parent/task/$parent/children" 2>/dev/null)
@@ -106,12 +68,14 @@ wait_for_node() {
 # Every process of the node ends with its first one, and with them the namespaces and mounts.
 stop_node() {
   local process tries=0
-  process=$(cat "$folder/node.pid" 2>/dev/null) || return 0
-  kill -KILL "$process" 2>/dev/null
-  while [ -d "/proc/$process" ]; do
-    [ $((tries += 1)) -lt 300 ] || { echo "the node's first process $process does not end"; return 1; }
-    sleep 0.1
-  done
+  if is_up; then
+    process=$(cat "$folder/node.pid")
+    kill -KILL "$process"
+    while [ -d "/proc/$process" ]; do
+      [ $((tries += 1)) -lt 300 ] || { echo "the node's first process $process does not end"; return 1; }
+      sleep 0.1
+    done
+  fi
   rm -f "$folder/node.pid"
   remove_cgroups
 }
@@ -137,8 +101,8 @@ cluster_down() {
 
 # Only what a cluster makes: the folder is the user's choice.
 forget_state() {
-  rm -rf "$folder"/{bin,pki,log,etcd,containerd,kubelet,cni,cni-state,pod-logs,container-logs,imported} \
-    "$folder"/{*.kubeconfig,*.yaml,*.toml,Corefile,resolv.conf,node.pid}
+  rm -rf "${folder:?}"/{bin,pki,log,etcd,containerd,kubelet,cni,cni-state,pod-logs,container-logs,imported} \
+    "$folder"/{*.kubeconfig,*.yaml,*.toml,Corefile,resolv.conf,pause.oci.tar,node.pid,owner}
   rmdir "$folder" 2>/dev/null
   return 0
 }

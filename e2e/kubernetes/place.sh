@@ -17,7 +17,8 @@ api_service_address=10.96.0.1
 dns_address=10.96.0.10
 containerd_socket=/run/containerd-osm.sock
 
+# The number of a process that has ended may be another's by now, so its command line must name this folder.
 is_up() {
   local process
-  process=$(cat "$folder/node.pid" 2>/dev/null) && [ -n "$process" ] && kill -0 "$process" 2>/dev/null
+  process=$(cat "$folder/node.pid" 2>/dev/null) && tr '\0' ' ' 2>/dev/null <"/proc/$process/cmdline" | grep -qF "node.sh $folder "
 }
