@@ -52,12 +52,7 @@ impl Scope<'_> {
     }
 
     /// The first arm whose condition holds, with the condition's value.
-    fn taken<'a>(
-        &self,
-        arms: &'a [Arm],
-        dot: &Value,
-        depth: usize,
-    ) -> Result<Option<(Value, &'a Arm)>, ChartError> {
+    fn taken<'a>(&self, arms: &'a [Arm], dot: &Value, depth: usize) -> Result<Option<(Value, &'a Arm)>, ChartError> {
         for arm in arms {
             let value = self.value(&arm.condition, dot, depth)?;
             if functions::is_true(&value) {

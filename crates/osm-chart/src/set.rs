@@ -154,9 +154,12 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_said() {
-        for (text, words) in
-            [("a", "write NAME=VALUE"), ("=1", "a name looks like"), ("a[x]=1", "a name looks like"), ("a[9999]=1", "beyond")]
-        {
+        for (text, words) in [
+            ("a", "write NAME=VALUE"),
+            ("=1", "a name looks like"),
+            ("a[x]=1", "a name looks like"),
+            ("a[9999]=1", "beyond"),
+        ] {
             let error = apply_set(&mut json!({}), text).unwrap_err().to_string();
             assert!(error.starts_with(&format!("--set {text}: ")) && error.contains(words), "{error}");
         }

@@ -43,7 +43,10 @@ fn the_built_in_chart_is_the_folder() {
         let name = path.strip_prefix(&folder).unwrap().to_str().unwrap().to_owned();
         (name, fs::read_to_string(path).unwrap())
     };
-    assert!(files.map(read).collect::<Chart>() == Chart::built_in(), "the list of files in osm-chart/src/chart.rs is old");
+    assert!(
+        files.map(read).collect::<Chart>() == Chart::built_in(),
+        "the list of files in osm-chart/src/chart.rs is old"
+    );
 }
 
 /// A case's values, and of the objects those that `keep` names by their kinds.

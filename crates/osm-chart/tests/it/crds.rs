@@ -128,7 +128,8 @@ fn schemas_are_structural() {
 }
 
 fn structural(schema: &Value, at: &str) {
-    let is_free = schema["x-kubernetes-int-or-string"] == true || schema["x-kubernetes-preserve-unknown-fields"] == true;
+    let is_free =
+        schema["x-kubernetes-int-or-string"] == true || schema["x-kubernetes-preserve-unknown-fields"] == true;
     assert!(schema["type"].is_string() || is_free, "{at} has no type");
     assert!(schema["properties"].is_null() || schema["additionalProperties"].is_null(), "{at} is both open and closed");
     for (name, field) in schema["properties"].as_object().into_iter().flatten() {
@@ -147,7 +148,8 @@ fn one_version_of_each_kind_is_stored() {
     for crd in Chart::built_in().render(&release(), json!({})).unwrap().crds {
         let versions = crd["spec"]["versions"].as_array().unwrap();
         assert_eq!(versions.iter().filter(|version| version["storage"] == true).count(), 1, "{}", crd["metadata"]);
-        let name = format!("{}.{}", crd["spec"]["names"]["plural"].as_str().unwrap(), crd["spec"]["group"].as_str().unwrap());
+        let name =
+            format!("{}.{}", crd["spec"]["names"]["plural"].as_str().unwrap(), crd["spec"]["group"].as_str().unwrap());
         assert_eq!(crd["metadata"]["name"], name);
     }
 }

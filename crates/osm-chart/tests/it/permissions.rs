@@ -23,7 +23,8 @@ fn of_chart() -> BTreeSet<Permission> {
             _ => continue,
         };
         for rule in object["rules"].as_array().unwrap() {
-            let names = if rule["resourceNames"].is_null() { vec![String::new()] } else { words(&rule["resourceNames"]) };
+            let names =
+                if rule["resourceNames"].is_null() { vec![String::new()] } else { words(&rule["resourceNames"]) };
             for group in words(&rule["apiGroups"]) {
                 for resource in words(&rule["resources"]) {
                     for name in &names {

@@ -246,8 +246,6 @@ mod tests {
 
     use crate::arguments::{Arguments, Command};
 
-    use super::*;
-
     fn parsed(words: &str) -> Arguments {
         Arguments::try_parse_from(words.split(' ')).unwrap_or_else(|error| panic!("{error}"))
     }
