@@ -74,7 +74,13 @@ impl Place {
 /// No kubeconfig, or none that can be used.
 pub(super) fn no_kubeconfig(error: &KubeconfigError) -> Failure {
     let hint = "name one: --kubeconfig FILE, or the environment variable KUBECONFIG; --context NAME chooses in it";
-    Failure { message: format!("there is no way to a cluster: {error}"), hint: hint.into() }
+    let message = match error {
+        KubeconfigError::ReadConfig(why, path) => {
+            format!("there is no way to a cluster: {} cannot be read: {why}", path.display())
+        }
+        _ => format!("there is no way to a cluster: {error}"),
+    };
+    Failure { message, hint: hint.into() }
 }
 
 enum Cause {
