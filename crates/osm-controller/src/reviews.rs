@@ -110,7 +110,7 @@ impl Reviews {
 
     async fn review(&self, token: &str) -> kube::Result<TokenReviewStatus> {
         let _turn = self.turns.acquire().await.expect("the turns are never closed");
-        let spec = TokenReviewSpec { token: Some(token.to_owned()), audiences: Some(vec![AUDIENCE.to_owned()]) };
+        let spec = TokenReviewSpec { token: token.to_owned(), audiences: Some(vec![AUDIENCE.to_owned()]) };
         let review = TokenReview { spec, ..TokenReview::default() };
         Ok(self.api.create(&PostParams::default(), &review).await?.status.unwrap_or_default())
     }

@@ -1,7 +1,5 @@
 //! What a watch that failed means, in words for the one who can mend it.
 
-use std::error::Error as _;
-
 use kube::Error;
 use kube::runtime::watcher;
 use osm_api::{Kind, Problem, Reason};
