@@ -227,7 +227,6 @@ async fn it_is_ready_only_when_everything_was_read_and_an_authority_is_there() {
     let (authority, listening) = ("authority loaded", "listening for sidecars");
     pending(&json!({ "pending": [authority, listening, "objects read and published"] }).to_string()).await;
     server.fail("secrets", 0);
-    server.fail("osm-ca-bundle", 0);
     pending(r#"{"pending":["objects read and published"]}"#).await;
     server.fail("pods", 0);
     until("ready", async || (replica.readiness().await.0 == 200).then_some(())).await;
