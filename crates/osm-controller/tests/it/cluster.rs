@@ -135,18 +135,22 @@ async fn tokens_of_nobody_and_of_other_pods_are_refused_with_what_is_wrong() {
     unbound["user"]["extra"] = json!({});
     server.answer_review("unbound", unbound);
     let replica = Replica::ready(&server).await;
-    for (token, expected, words) in [
+    let expected = [
         ("nonsense", 401, "not one of this cluster"),
         ("unbound", 401, "not bound to a pod"),
         ("old pod", 403, "bound to uid another-uid, but the pod of that name has uid-of-client-1"),
         ("other account", 403, "it runs as client, and the token is of web"),
         ("no pod", 403, "pod shop/client-9: there is no such pod"),
-    ] {
-        let (status, answer) = replica.certificate(token).await;
-        assert_eq!(status, expected, "{token}: {answer}");
+    ];
+    // All at once, because each that names a pod is waited for a little.
+    let checks = expected.map(async |(token, code, words)| {
+        let channel = replica.channel().await;
+        let ((status, answer), session) = tokio::join!(replica.certificate(token), Ads::open(channel, Some(token)));
+        assert_eq!(status, code, "{token}: {answer}");
         assert!(answer["error"].as_str().unwrap().contains(words), "{answer}");
-        assert!(Ads::open(replica.channel().await, Some(token)).await.is_err(), "{token} opened a session");
-    }
+        assert!(session.is_err(), "{token} opened a session");
+    });
+    futures::future::join_all(checks).await;
 }
 
 #[tokio::test]
