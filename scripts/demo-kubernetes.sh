@@ -6,7 +6,6 @@ set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 . scripts/steps.sh
 . scripts/demo/show.sh
-. scripts/demo/kubernetes.sh
 
 keep='' context='' installed='' install_flags=(--timeout 120s)
 # Another machine's load must not fail a demo.
@@ -20,6 +19,8 @@ while [ $# -gt 0 ]; do
   esac
   shift
 done
+# shellcheck source=scripts/demo/kubernetes.sh
+. scripts/demo/kubernetes.sh
 export OSM_CLUSTER=${OSM_CLUSTER:-$PWD/build/demo-cluster}
 [ -n "$context" ] || install_flags+=(--set=osm.image.pullPolicy=Never)
 began=$(date +%s%N)

@@ -38,6 +38,7 @@ cluster up --owner $$ || exit 1
 step "images" images/build
 cluster import || exit 1
 shown_step "the cluster itself" e2e/kubernetes/check
+shown_step "the CRDs" e2e/kubernetes/check-objects
 step "osm install" osm install --set=osm.image.pullPolicy=Never --timeout 120s
 shown_step "scenarios" target/ci/osm-e2e --kubernetes "$@"
 step "osm uninstall mesh" osm uninstall mesh --force --delete-namespace --delete-cluster-wide-resources

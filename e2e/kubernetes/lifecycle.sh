@@ -111,7 +111,13 @@ restart_node() {
   is_up || fail "no cluster is up in $folder" "scripts/cluster up"
   step "node down" stop_node
   step "node up again" start_node
-  step "node ready again" wait_until "the node is ready" administer wait --for=condition=Ready --timeout=1s "node/$node_name"
+  step "node ready again" wait_for_node_again
+}
+
+# What the API server says of the node is from before at first, so the kubelet itself is asked.
+wait_for_node_again() {
+  wait_until "the kubelet answers" administer get --raw "/api/v1/nodes/$node_name/proxy/healthz" &&
+    wait_until "the node is ready" administer wait --for=condition=Ready --timeout=1s "node/$node_name"
 }
 
 import_images() {

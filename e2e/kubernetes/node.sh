@@ -11,6 +11,11 @@ mkdir -p /run/netns /run/lock /var/lib/cni /var/log/pods /var/log/containers
 mount --bind "$folder/cni-state" /var/lib/cni
 mount --bind "$folder/pod-logs" /var/log/pods
 mount --bind "$folder/container-logs" /var/log/containers
+# The kubelet sets these, and they are the whole machine's; here it reads and writes copies.
+for setting in vm/overcommit_memory vm/panic_on_oom kernel/panic kernel/panic_on_oops kernel/keys/root_maxkeys kernel/keys/root_maxbytes; do
+  copy=/run/${setting//\//-}
+  cat "/proc/sys/$setting" >"$copy" && mount --bind "$copy" "/proc/sys/$setting"
+done
 # Mounts of pods must be seen by containerd and kubelet alike.
 mount --make-rshared /
 

@@ -51,9 +51,13 @@ compile() {
   minor=$(printf '%s' "$kubernetes_version" | cut -d. -f2)
   log=$(dirname "$1")/build.log
   # -v names each of the two thousand packages once it is compiled.
-  (
+  if ! (
     cd "$program_folder" &&
       CGO_ENABLED=0 GOFLAGS='-mod=readonly -buildvcs=false' nice -n 5 go build -v -trimpath -o "$1.new" -ldflags "-s -w \
         -X $base.gitVersion=$kubernetes_version -X $base.gitMajor=1 -X $base.gitMinor=$minor -X $client.gitVersion=$kubernetes_version" .
-  ) >"$log" 2>&1 && mv "$1.new" "$1" || { tail -n 40 "$log"; return 1; }
+  ) >"$log" 2>&1; then
+    tail -n 40 "$log"
+    return 1
+  fi
+  mv "$1.new" "$1"
 }

@@ -5,9 +5,10 @@ examples=examples/bookstore
 shops=(bookbuyer bookthief bookstore bookwarehouse)
 
 # On the throwaway cluster programs of this machine run inside the node's network; on the user's own, as they are.
-reaching() { if [ -n "$context" ]; then "$@"; else scripts/cluster exec "$@"; fi; }
-kubectl() { reaching kubectl ${context:+--context "$context"} "$@"; }
-osm() { reaching target/ci/osm ${context:+--context "$context"} "$@"; }
+reach=(scripts/cluster exec)
+[ -z "$context" ] || reach=(env)
+kubectl() { "${reach[@]}" kubectl ${context:+--context "$context"} "$@"; }
+osm() { "${reach[@]}" target/ci/osm ${context:+--context "$context"} "$@"; }
 
 # field PATH: the value in the JSON on standard input; 0 where there is none, as counters begin there.
 field() {
@@ -20,7 +21,7 @@ print(0 if value is None else value)' "$1"
 }
 
 # counters NAME: what the program of that Deployment counts, by a port of its own on this side.
-counters() { reaching target/ci/osm-demo once "http://127.0.0.1:$(cat "$folder/$1.port")/counters" | sed 's/^status .* body //'; }
+counters() { "${reach[@]}" target/ci/osm-demo once "http://127.0.0.1:$(cat "$folder/$1.port")/counters" | sed 's/^status .* body //'; }
 count() { counters "$1" | field "$2"; }
 has_counted() { is_over "$2 of $1" "$(count "$1" "$2")" "$3"; }
 
@@ -42,7 +43,8 @@ print(sys.argv[1] + ": " + str(c["books"]) + " books (" + stores + "); answers: 
 forwards=()
 # forward NAMESPACE DEPLOYMENT: makes its counters reachable; the API server carries it, not the mesh.
 forward() {
-  kubectl port-forward -n "$1" "deployment/$2" :14001 >"$folder/$2.forward" 2>&1 &
+  # Not by the function: what is killed at the end must be kubectl itself.
+  "${reach[@]}" kubectl ${context:+--context "$context"} port-forward -n "$1" "deployment/$2" :14001 >"$folder/$2.forward" 2>&1 &
   forwards+=($!)
   wait_until "the counters of $2 are reachable" is_forwarded "$2"
 }
@@ -72,10 +74,9 @@ open_the_bookstore() {
   say "osm namespace add ${shops[*]}"
   must "osm namespace add" osm namespace add "${shops[@]}"
   must "permissive mode" set_permissive true
-  must "kubectl apply" kubectl apply -f $examples/bookwarehouse.yaml -f $examples/bookstore.yaml -f $examples/bookbuyer.yaml -f $examples/bookthief.yaml
-  for shop in bookwarehouse/bookwarehouse bookstore/bookstore-v1 bookstore/bookstore-v2 bookbuyer/bookbuyer bookthief/bookthief; do
-    must "the roll-out of $shop" kubectl rollout status -n "${shop%%/*}" "deployment/${shop##*/}" --timeout=120s
-  done
+  # First who sells, then who buys: somebody who asks a shop that is not there yet fails in any mesh.
+  open_shops bookwarehouse/bookwarehouse bookstore/bookstore-v1 bookstore/bookstore-v2 -- bookwarehouse bookstore
+  open_shops bookbuyer/bookbuyer bookthief/bookthief -- bookbuyer bookthief
   kubectl get pods -n bookbuyer | show
   for shop in bookbuyer bookthief; do
     forward $shop $shop
@@ -84,6 +85,18 @@ open_the_bookstore() {
   done
   check "bookbuyer buys, and not even its first request, made before its proxy was ready, failed" never_failed bookbuyer
   check "bookthief buys as well, and nothing fails" never_failed bookthief
+}
+
+# open_shops DEPLOYMENT... -- MANIFEST...
+open_shops() {
+  local deployments=() manifests=() name
+  while [ "$1" != -- ]; do deployments+=("$1"); shift; done
+  shift
+  for name in "$@"; do manifests+=(-f "$examples/$name.yaml"); done
+  must "kubectl apply" kubectl apply "${manifests[@]}"
+  for shop in "${deployments[@]}"; do
+    must "the roll-out of $shop" kubectl rollout status -n "${shop%%/*}" "deployment/${shop##*/}" --timeout=120s
+  done
 }
 
 set_permissive() {
