@@ -43,7 +43,8 @@ pub(crate) async fn run(arguments: Install, before: Target) -> anyhow::Result<Ex
     if let Err(error) = installed.await {
         if arguments.atomic {
             render::say("taking everything away again");
-            uninstall::everything(&cluster, &plan.mesh, &plan.namespace, &plan.ca_bundle_secret_name).await?;
+            let timeout = arguments.chosen.timeout;
+            uninstall::everything(&cluster, &plan.mesh, &plan.namespace, &plan.ca_bundle_secret_name, timeout).await?;
             return Err(error);
         }
         let failure = error.downcast_ref::<Failure>();

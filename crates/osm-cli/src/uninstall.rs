@@ -13,12 +13,14 @@ use osm_runtime::clock;
 use tokio::time::sleep;
 
 use crate::arguments::{Target, UninstallMesh};
-use crate::cluster::{CRD, Cluster, Failing, LEASE, MESH_CONFIG, NAMESPACE, OF_CHART, SECRET};
+use crate::cluster::{CRD, Cluster, Failing, Kind, LEASE, MESH_CONFIG, NAMESPACE, OF_CHART, SECRET};
 use crate::meshes::{self, Mesh};
 use crate::namespaces::out_of_the_mesh;
 use crate::render;
 
 const INTERVAL: Duration = Duration::from_millis(200);
+/// The label of everything that the chart makes.
+const OURS: &str = "app.kubernetes.io/name=openservicemesh.io";
 
 /// Takes meshes out of the cluster.
 pub(crate) async fn run(arguments: UninstallMesh, before: Target) -> anyhow::Result<ExitCode> {
@@ -47,13 +49,13 @@ pub(crate) async fn run(arguments: UninstallMesh, before: Target) -> anyhow::Res
             continue;
         }
         meshes::unless_of_helm(mesh, &format!("uninstall {}", mesh.name))?;
-        everything(&cluster, &mesh.name, &mesh.namespace, &arguments.ca_bundle_secret_name).await?;
+        everything(&cluster, &mesh.name, &mesh.namespace, &arguments.ca_bundle_secret_name, arguments.timeout).await?;
         for namespace in &mesh.namespaces {
             leave(&cluster, namespace).await?;
         }
         if arguments.delete_namespace {
             cluster.delete(&NAMESPACE, "", &mesh.namespace).await?;
-            until_gone(&cluster, &mesh.namespace, arguments.timeout).await?;
+            until_namespace_is_gone(&cluster, &mesh.namespace, arguments.timeout).await?;
         }
         render::line(&format!("OSM [mesh name: {}] in namespace [{}] uninstalled", mesh.name, mesh.namespace));
         if !mesh.namespaces.is_empty() {
@@ -61,14 +63,20 @@ pub(crate) async fn run(arguments: UninstallMesh, before: Target) -> anyhow::Res
         }
     }
     if arguments.delete_cluster_wide_resources {
-        cluster_wide(&cluster, &all, arguments.mesh_name.as_deref()).await?;
+        cluster_wide(&cluster, &all, arguments.mesh_name.as_deref(), arguments.timeout).await?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// Deletes what was installed, and what the controller made of it: MeshConfig, authority, lease.
-pub(crate) async fn everything(cluster: &Cluster, mesh: &str, namespace: &str, secret: &str) -> anyhow::Result<()> {
-    let labels = format!("app.kubernetes.io/name=openservicemesh.io,app.kubernetes.io/instance={mesh}");
+pub(crate) async fn everything(
+    cluster: &Cluster,
+    mesh: &str,
+    namespace: &str,
+    secret: &str,
+    timeout: Duration,
+) -> anyhow::Result<()> {
+    let labels = format!("{OURS},app.kubernetes.io/instance={mesh}");
     for kind in &OF_CHART {
         for object in cluster.labelled(kind, &labels).await? {
             let name = object.metadata.name.unwrap_or_default();
@@ -78,6 +86,10 @@ pub(crate) async fn everything(cluster: &Cluster, mesh: &str, namespace: &str, s
     cluster.delete(&MESH_CONFIG, namespace, MESH_CONFIG_NAME).await?;
     cluster.delete(&SECRET, namespace, secret).await?;
     cluster.delete(&LEASE, namespace, "osm-controller").await?;
+    // The pods go with their Deployment, and it is gone when they are.
+    for kind in &OF_CHART {
+        until_gone(cluster, kind, &labels, timeout).await?;
+    }
     Ok(())
 }
 
@@ -92,23 +104,49 @@ async fn leave(cluster: &Cluster, namespace: &str) -> anyhow::Result<()> {
 }
 
 /// Deletes CRDs, unless another mesh needs them.
-async fn cluster_wide(cluster: &Cluster, before: &[Mesh], uninstalled: Option<&str>) -> anyhow::Result<()> {
+async fn cluster_wide(
+    cluster: &Cluster,
+    before: &[Mesh],
+    uninstalled: Option<&str>,
+    timeout: Duration,
+) -> anyhow::Result<()> {
     let others: Vec<String> =
         before.iter().filter(|mesh| uninstalled.is_some_and(|it| it != mesh.name)).map(Mesh::described).collect();
     if !others.is_empty() {
         let message = format!("CRDs stay: {} needs them", others.join(" and "));
         return Err(Failure { message, hint: "uninstall that one first".into() }.into());
     }
-    let crds = cluster.labelled(&CRD, "app.kubernetes.io/name=openservicemesh.io").await?;
+    let crds = cluster.labelled(&CRD, OURS).await?;
     let count = crds.len();
     for crd in crds {
         cluster.delete(&CRD, "", &crd.metadata.name.unwrap_or_default()).await?;
     }
+    until_gone(cluster, &CRD, OURS, timeout).await?;
     render::say(&format!("{count} CRDs deleted, and every object of their kinds"));
     Ok(())
 }
 
-async fn until_gone(cluster: &Cluster, namespace: &str, timeout: Duration) -> anyhow::Result<()> {
+async fn until_gone(cluster: &Cluster, kind: &Kind, labels: &str, timeout: Duration) -> anyhow::Result<()> {
+    let deadline = clock::monotonic() + timeout;
+    loop {
+        let left = cluster.labelled(kind, labels).await?;
+        let Some(one) = left.first() else { return Ok(()) };
+        if clock::monotonic() > deadline {
+            let name = one.metadata.name.clone().unwrap_or_default();
+            let held: Vec<String> = one.metadata.finalizers.clone().unwrap_or_default();
+            let message =
+                format!("{} {name} is not gone after {} s: {}", kind.kind, timeout.as_secs(), held.join(", "));
+            return Err(Failure {
+                message,
+                hint: format!("see what holds it: kubectl get {} -A -o yaml", kind.plural),
+            }
+            .into());
+        }
+        sleep(INTERVAL).await;
+    }
+}
+
+async fn until_namespace_is_gone(cluster: &Cluster, namespace: &str, timeout: Duration) -> anyhow::Result<()> {
     let deadline = clock::monotonic() + timeout;
     while let Some(found) = cluster.namespace(namespace).await? {
         if clock::monotonic() > deadline {

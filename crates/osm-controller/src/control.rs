@@ -11,7 +11,7 @@ use osm_api::{Change, Changed, Problem};
 use osm_runtime::health::Pending;
 use osm_runtime::{Heartbeat, clock};
 use osm_source::Event;
-use tokio::sync::mpsc::Receiver;
+use tokio::sync::mpsc::{Receiver, Sender};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -41,6 +41,8 @@ pub(crate) struct Control {
     sources_awaited: usize,
     /// Those that were said.
     problems: BTreeSet<Problem>,
+    /// Where new ones are told besides, as far as there is room.
+    complaints: Option<Sender<Problem>>,
 }
 
 impl Control {
@@ -52,6 +54,7 @@ impl Control {
         heartbeat: Heartbeat,
         sources: usize,
         out_of_sync: Pending,
+        complaints: Option<Sender<Problem>>,
     ) -> Control {
         Control {
             core: Some(core),
@@ -62,6 +65,7 @@ impl Control {
             out_of_sync: Some(out_of_sync),
             sources_awaited: sources,
             problems: BTreeSet::new(),
+            complaints,
         }
     }
 
@@ -155,6 +159,10 @@ impl Control {
         for problem in problems {
             if self.problems.insert(problem.clone()) {
                 tracing::warn!(%problem, "problem");
+                if let Some(complaints) = &self.complaints {
+                    // One that finds no room is in the log.
+                    let _ = complaints.try_send(problem.clone());
+                }
             }
         }
     }

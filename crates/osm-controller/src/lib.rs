@@ -15,6 +15,7 @@ mod reviews;
 mod serving;
 
 mod authority;
+mod complaints;
 mod config;
 mod debug;
 mod preset;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use kube::{Api, Client};
+use osm_api::Problem;
 use osm_pki::{Authority, TokenKey};
 use osm_runtime::admin::{self, Admin};
 use osm_runtime::{Liveness, Readiness, Tasks, clock};
@@ -20,6 +21,7 @@ use tracing::info_span;
 use crate::ads::{AdsHost, Sessions};
 use crate::caller::Verifier;
 use crate::certificate::Certificates;
+use crate::complaints::PROBLEMS_QUEUED_MAX;
 use crate::config::{Config, Listeners, Platform};
 use crate::control::{BEAT_LIMIT, Control, Core};
 use crate::debug::{self, Debugger};
@@ -28,7 +30,7 @@ use crate::proxies::Proxies;
 use crate::reviews::Reviews;
 use crate::serving::Serving;
 use crate::state_dir::{StateDir, read_secret};
-use crate::{authority, port, preset};
+use crate::{authority, complaints, port, preset};
 
 /// Batches of changes that may wait for the loop. When they are this many the source merges what follows.
 const EVENTS_QUEUED_MAX: usize = 64;
@@ -95,8 +97,9 @@ async fn start(config: Config, listeners: Listeners, tasks: &Tasks, readiness: R
     let (events, queue) = mpsc::channel(EVENTS_QUEUED_MAX);
     let sources = spawn_sources(&config, client.clone(), &events, tasks);
     drop(events);
+    let complaints = client.clone().map(|client| spawn_complaints(client, tasks));
     let core = Core::new(config.resolve.clone());
-    let control = Control::new(core, proxies.clone(), metrics.clone(), heartbeat, sources, out_of_sync);
+    let control = Control::new(core, proxies.clone(), metrics.clone(), heartbeat, sources, out_of_sync, complaints);
     tasks.spawn("control", info_span!("control"), control.run(queue, tasks.stop()));
 
     let Trust { authority, verifier, debug_token } = trust(&config, client, &proxies).await?;
@@ -115,6 +118,13 @@ async fn start(config: Config, listeners: Listeners, tasks: &Tasks, readiness: R
     tasks.spawn("sidecars", info_span!("sidecars"), port::serve(listeners.ads, tls, routes, tasks.stop()));
     drop(listening_pending);
     Ok(())
+}
+
+/// Starts what writes problems where their owners look, and says where it takes them.
+fn spawn_complaints(client: Client, tasks: &Tasks) -> Sender<Problem> {
+    let (sender, problems) = mpsc::channel(PROBLEMS_QUEUED_MAX);
+    tasks.spawn("complaints", info_span!("complaints"), complaints::run(client, problems, tasks.stop()));
+    sender
 }
 
 /// Starts every source, and says how many there are.

@@ -38,7 +38,7 @@ const SILENCE_LIMIT: Duration = Duration::from_secs(75);
 
 /// A client of the cluster: that of a kubeconfig file, or of the pod that we run in.
 pub async fn client(kubeconfig: Option<&Path>) -> anyhow::Result<Client> {
-    let mut config = match kubeconfig {
+    let config = match kubeconfig {
         Some(path) => {
             let kubeconfig = kube::config::Kubeconfig::read_from(path)
                 .with_context(|| format!("reading the kubeconfig {}", path.display()))?;
@@ -49,7 +49,13 @@ pub async fn client(kubeconfig: Option<&Path>) -> anyhow::Result<Client> {
             Config::incluster().context("using the service account of this pod; outside of a pod, give --kubeconfig")?
         }
     };
+    connect(config)
+}
+
+fn connect(mut config: Config) -> anyhow::Result<Client> {
     config.connect_timeout = Some(CONNECT_LIMIT);
+    // Whoever asks waits and asks again by itself; the client would do so for many minutes, in silence.
+    config.default_retry = false;
     config.read_timeout = Some(SILENCE_LIMIT);
     config.reset_reader_on_write = true;
     Client::try_from(config).context("setting up the client of the Kubernetes API")

@@ -6,6 +6,7 @@ mod store;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use axum::Router;
 use serde_json::{Value, json};
@@ -121,10 +122,16 @@ impl ApiServer {
     /// Ends as a server that is shut down: every connection is closed, and no other is accepted.
     pub async fn stop(&self) {
         let serving = self.serving.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(Serving { stop, running }) = serving else { return };
+        let Some(Serving { stop, mut running }) = serving else { return };
         stop.cancel();
-        self.cut_watches();
-        running.await.expect("the server ends when it is asked to");
+        loop {
+            // A watch may still begin on a connection that has not heard of the end.
+            self.cut_watches();
+            tokio::select! {
+                ended = &mut running => return ended.expect("the server ends when it is asked to"),
+                () = tokio::time::sleep(Duration::from_millis(20)) => {}
+            }
+        }
     }
 
     /// Listens again on the same port, with the same objects.

@@ -190,10 +190,8 @@ impl State {
             },
             _ => match self.objects.get(path) {
                 Some(object) => (200, object.clone()),
-                // The last part of a path is a plural for lists, and a name for objects.
-                None if path.matches('/').count() % 2 == 1 || !query.is_empty() => (200, self.list(path, query)),
-                None if !path.ends_with('s') => status(404, &format!("{path} not found")),
-                None => (200, self.list(path, query)),
+                None if is_list(path) => (200, self.list(path, query)),
+                None => status(404, &format!("{path} not found")),
             },
         }
     }
@@ -229,6 +227,18 @@ impl State {
         let found = self.objects.iter().filter(|(path, object)| of_kind(path) && fits(object));
         let items: Vec<&Value> = found.map(|(_, object)| object).collect();
         json!({"apiVersion": "v1", "kind": "List", "metadata": {}, "items": items})
+    }
+}
+
+/// The last part of a path is a plural for lists, and a name for objects; before a plural there is a version or the
+/// name of a namespace.
+fn is_list(path: &str) -> bool {
+    let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
+    let after_version = if parts[0] == "api" { &parts[2..] } else { &parts[3..] };
+    match after_version {
+        ["namespaces", _, _] | [_] => true,
+        ["namespaces", _] | ["namespaces", _, _, _] | [_, _] => false,
+        _ => panic!("cannot read the path {path}"),
     }
 }
 

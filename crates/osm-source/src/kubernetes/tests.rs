@@ -74,7 +74,7 @@ impl Drop for Lab {
 }
 
 fn client_of(server: &ApiServer) -> Client {
-    Client::try_from(Config::new(server.url().parse().unwrap())).unwrap()
+    connect(Config::new(server.url().parse().unwrap())).unwrap()
 }
 
 fn pod(name: &str) -> Value {
