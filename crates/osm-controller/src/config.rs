@@ -11,6 +11,8 @@ use osm_resolve::ResolveOptions;
 use osm_runtime::telemetry::Format;
 use tokio::net::TcpListener;
 
+use crate::webhook::{WebhookArgs, WebhookConfig};
+
 /// The controller of a mesh: resolves what objects mean, tells every sidecar its configuration, signs certificates.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "osm-controller")]
@@ -48,6 +50,12 @@ pub struct Args {
     /// A DNS name to serve sidecars under, in place of `osm-controller.<namespace>.svc`. May be given more than once.
     #[arg(long, value_name = "NAME")]
     pub server_name: Vec<String>,
+    /// Watch the cluster, and serve its webhooks.
+    #[arg(long)]
+    pub kubernetes: bool,
+    /// The flags of the webhooks.
+    #[command(flatten)]
+    pub webhook: WebhookArgs,
     /// What is logged: error, warn, info, debug, trace, or directives such as info,osm_ads=debug.
     #[arg(long, short = 'v', value_name = "LEVEL", default_value = "info")]
     pub verbosity: String,
@@ -75,6 +83,10 @@ pub struct Config {
     pub token_key: PathBuf,
     /// The names to serve sidecars under; at least one.
     pub server_names: Vec<String>,
+    /// Whether there is a cluster.
+    pub kubernetes: bool,
+    /// The webhooks.
+    pub webhook: WebhookConfig,
 }
 
 /// The sockets, bound. In tests to port 0.
@@ -86,6 +98,8 @@ pub struct Listeners {
     pub http: TcpListener,
     /// For `/debug`.
     pub debug: TcpListener,
+    /// For the API server's questions, if anybody answers them.
+    pub webhook: Option<TcpListener>,
 }
 
 impl TryFrom<Args> for Config {
@@ -110,6 +124,8 @@ impl TryFrom<Args> for Config {
         let service = format!("osm-controller.{}.svc", args.osm_namespace);
         let of_service = vec![service.clone(), format!("{service}.{}", args.cluster_domain)];
         Ok(Config {
+            kubernetes: args.kubernetes,
+            webhook: WebhookConfig::new(args.webhook, &args.mesh_name, args.kubernetes),
             resolve: ResolveOptions {
                 mesh_name: args.mesh_name,
                 osm_namespace: args.osm_namespace,
@@ -137,6 +153,10 @@ impl Listeners {
             ads: bind("--ads-listen", config.ads_listen).await?,
             http: bind("--http-listen", config.http_listen).await?,
             debug: bind("--debug-listen", config.debug_listen).await?,
+            webhook: match config.webhook.listen {
+                Some(address) => Some(bind("--webhook-listen", address).await?),
+                None => None,
+            },
         })
     }
 }
@@ -157,6 +177,11 @@ mod tests {
         assert_eq!(config.ads_listen.port(), 15128);
         let names = ["osm-controller.osm-system.svc", "osm-controller.osm-system.svc.cluster.local"];
         assert_eq!(config.server_names, names);
+        assert_eq!(config.webhook.listen, None);
+        let webhook = super::tests::config(&["--kubernetes", "--mesh-name", "m"]).unwrap().webhook;
+        assert_eq!(webhook.listen.unwrap().port(), 9090);
+        assert_eq!((&*webhook.mutating_name, &*webhook.validating_name), ("osm-webhook-m", "osm-validator-mesh-m"));
+        assert_eq!(webhook.init_image, webhook.sidecar_image);
     }
 
     #[test]

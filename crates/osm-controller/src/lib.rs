@@ -1,7 +1,8 @@
 //! The controller: one loop from changes to sessions, certificates, health.
 //!
 //! `control` is the loop and alone owns the World. `proxies` is what it tells, by pod; `ads` lets pods in and lets
-//! them follow. `certificate` signs. `port` serves both to sidecars. The rest is put together in `run`.
+//! them follow. `certificate` signs. `port` serves both to sidecars. `webhook` answers
+//! the API server. The rest is put together in `run`.
 
 mod control;
 mod metrics;
@@ -13,6 +14,8 @@ mod certificate;
 mod port;
 mod serving;
 
+mod webhook;
+
 mod authority;
 mod config;
 mod debug;
@@ -22,3 +25,4 @@ mod state_dir;
 pub use config::{Args, Config, Listeners};
 pub use control::{Core, Snapshot};
 pub use run::run;
+pub use webhook::{WebhookArgs, WebhookConfig};

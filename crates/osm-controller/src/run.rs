@@ -25,7 +25,8 @@ use crate::metrics::Metrics;
 use crate::proxies::Proxies;
 use crate::serving::Serving;
 use crate::state_dir::{StateDir, read_secret};
-use crate::{authority, port};
+use crate::webhook::AdmissionMetrics;
+use crate::{authority, port, webhook};
 
 /// Batches of changes that may wait for the loop. When they are this many the source merges what follows.
 const EVENTS_QUEUED_MAX: usize = 64;
@@ -36,7 +37,11 @@ const STOP_GRACE: Duration = Duration::from_secs(5);
 /// Runs a controller until `stop`, or until a part fails that it cannot do without.
 pub async fn run(config: Config, listeners: Listeners, stop: CancellationToken) -> anyhow::Result<()> {
     let tasks = Tasks::under(&stop);
-    let result = start(config, listeners, &tasks);
+    let client = match config.kubernetes {
+        true => Some(kube::Client::try_default().await.context("finding the cluster")?),
+        false => None,
+    };
+    let result = start(config, listeners, client, &tasks);
     if result.is_err() {
         tasks.stop().cancel();
     }
@@ -44,13 +49,14 @@ pub async fn run(config: Config, listeners: Listeners, stop: CancellationToken) 
     result.and(stopped)
 }
 
-fn start(config: Config, listeners: Listeners, tasks: &Tasks) -> anyhow::Result<()> {
+fn start(config: Config, listeners: Listeners, client: Option<kube::Client>, tasks: &Tasks) -> anyhow::Result<()> {
     let (readiness, liveness) = (Readiness::default(), Liveness::default());
     let out_of_sync = readiness.pending("manifests read and published");
     let authority_pending = readiness.pending("authority loaded");
     let listening_pending = readiness.pending("listening for sidecars");
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry);
+    let admission = AdmissionMetrics::register(&mut registry);
     let heartbeat = liveness.heartbeat("control loop", BEAT_LIMIT);
     let admin = admin::router(Admin { readiness, liveness, registry: Arc::new(registry) });
     tasks.spawn("admin", info_span!("admin"), admin::serve(listeners.http, admin, tasks.stop()));
@@ -58,7 +64,7 @@ fn start(config: Config, listeners: Listeners, tasks: &Tasks) -> anyhow::Result<
     let (proxies, sessions) = (Proxies::default(), Sessions::default());
     let (events, queue) = mpsc::channel(EVENTS_QUEUED_MAX);
     let trust_domain = config.resolve.trust_domain.clone();
-    let core = Core::new(config.resolve);
+    let core = Core::new(config.resolve.clone());
     let control = Control::new(core, proxies.clone(), metrics.clone(), heartbeat, out_of_sync);
     tasks.spawn(
         "source",
@@ -76,6 +82,12 @@ fn start(config: Config, listeners: Listeners, tasks: &Tasks) -> anyhow::Result<
     let debug = debug::router(Debugger { proxies: proxies.clone(), sessions: sessions.clone() }, debug_token);
     tasks.spawn("debug", info_span!("debug"), admin::serve(listeners.debug, debug, tasks.stop()));
 
+    if let Some(listener) = listeners.webhook {
+        let (authority, proxies, options) = (authority.clone(), proxies.clone(), config.resolve);
+        let config = config.webhook;
+        let needs = webhook::Needs { listener, config, proxies, options, authority, client, metrics: admission };
+        webhook::start(needs, tasks)?;
+    }
     let serving = Arc::new(Serving::new(authority.clone(), config.server_names)?);
     let tls = serving.tls()?;
     tasks.spawn("serving certificate", info_span!("serving"), serving.keep_renewed(tasks.stop()));
