@@ -42,7 +42,11 @@ impl Lab {
             let event = timeout(left, self.events.recv()).await;
             let event = event.unwrap_or_else(|_| panic!("{what} never came: {:?} {:?}", self.keys(), self.problems));
             match event.expect("the source goes on") {
-                Event::Changes(changes) => changes.into_iter().for_each(|change| drop(self.world.apply(change))),
+                Event::Changes(changes) => {
+                    for change in changes {
+                        self.world.apply(change);
+                    }
+                }
                 Event::Problems { file, problems } => {
                     self.problems.remove(&file);
                     if let Some(problem) = problems.first() {
