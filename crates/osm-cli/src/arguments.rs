@@ -1,5 +1,6 @@
 //! The command line, as typed.
 
+mod cluster;
 mod mesh;
 
 use std::path::PathBuf;
@@ -7,6 +8,10 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use cluster::{
+    AddNamespaces, ChosenValues, Env, IgnoreNamespaces, Install, ListMeshes, ListNamespaces, Mesh, Namespace,
+    RemoveNamespaces, Target, Uninstall, UninstallMesh, Upgrade, Version,
+};
 pub(crate) use mesh::{Asked, CheckPods, Explain, Policy, Proxy, ProxyGet};
 
 /// Operate an Open Service Mesh.
@@ -15,10 +20,23 @@ pub(crate) use mesh::{Asked, CheckPods, Explain, Policy, Proxy, ProxyGet};
 pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) command: Command,
+    #[command(flatten)]
+    pub(crate) target: Target,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Install a mesh in a Kubernetes cluster
+    Install(Box<Install>),
+    /// Take a mesh out of a cluster
+    #[command(subcommand)]
+    Uninstall(Uninstall),
+    /// List and upgrade the meshes of a cluster
+    #[command(subcommand)]
+    Mesh(Mesh),
+    /// Say which namespaces belong to a mesh
+    #[command(subcommand, visible_alias = "ns")]
+    Namespace(Namespace),
     /// Run manifests on this machine, without a cluster
     #[command(subcommand)]
     Local(Local),
@@ -32,15 +50,10 @@ pub(crate) enum Command {
     Policy(Policy),
     /// Print a script that completes this command's words in a shell
     Completion(Completion),
-    /// Print the version
+    /// Print which cluster and namespace commands go to
+    Env(Env),
+    /// Print the versions of this command and of the meshes
     Version(Version),
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Version {
-    /// How to print it
-    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
-    pub(crate) output: Output,
 }
 
 #[derive(Debug, Args)]

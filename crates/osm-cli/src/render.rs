@@ -1,6 +1,7 @@
 //! Everything that is printed.
 
 mod explained;
+mod meshes;
 
 use std::io::{self, Write};
 
@@ -11,10 +12,10 @@ use osm_api::{Problem, Reason};
 use osm_local::status::{ContainerStatus, PodStatus, Status};
 use osm_local::{Changes, Failure, Outcome};
 use osm_resolve::Explanation;
-use osm_runtime::Version;
 use serde::Serialize;
 
 pub(crate) use explained::explained;
+pub(crate) use meshes::{members, meshes, versions};
 
 use crate::arguments::Output;
 use crate::startup::Startup;
@@ -37,6 +38,21 @@ pub(crate) fn error(error: &anyhow::Error) {
 /// A line of talk on standard error.
 pub(crate) fn say(line: &str) {
     talk(&format!("{line}\n"));
+}
+
+/// A question on standard error, whose line is left open.
+pub(crate) fn ask(question: &str) {
+    talk(question);
+}
+
+/// Something that does not stop the command, on standard error.
+pub(crate) fn warning(text: &str) {
+    talk(&format!("{YELLOW}warning{YELLOW:#}: {text}\n"));
+}
+
+/// A line of what was asked for, on standard output.
+pub(crate) fn line(line: &str) {
+    print(&format!("{line}\n"));
 }
 
 /// What happened to objects, on standard output; what is wrong with them, on standard error.
@@ -103,18 +119,6 @@ pub(crate) fn startup(startup: &Startup, output: Output) -> anyhow::Result<()> {
     }
 }
 
-/// The version in the form asked for.
-pub(crate) fn version(output: Output) -> anyhow::Result<()> {
-    let version = Version::of_this_build();
-    match output {
-        Output::Table => {
-            print(&format!("{}\n", serde_saphyr::to_string(&version)?.trim_end()));
-            Ok(())
-        }
-        Output::Json | Output::Yaml => serialized(&version, output),
-    }
-}
-
 /// An explanation in the form asked for.
 pub(crate) fn explanation(explanation: &Explanation, output: Output) -> anyhow::Result<()> {
     match output {
@@ -145,7 +149,8 @@ pub(crate) fn bytes(bytes: &[u8]) -> io::Result<()> {
     stdout.write_all(bytes).and_then(|()| stdout.flush())
 }
 
-fn serialized(value: &impl Serialize, output: Output) -> anyhow::Result<()> {
+/// For programs.
+pub(crate) fn serialized(value: &impl Serialize, output: Output) -> anyhow::Result<()> {
     let text = match output {
         Output::Yaml => serde_saphyr::to_string(value)?,
         Output::Json | Output::Table => serde_json::to_string_pretty(value)?,

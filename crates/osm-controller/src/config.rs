@@ -11,6 +11,8 @@ use osm_resolve::ResolveOptions;
 use osm_runtime::telemetry::Format;
 use tokio::net::TcpListener;
 
+use crate::webhook::{WebhookArgs, WebhookConfig};
+
 /// The controller of a mesh: resolves what objects mean, tells every sidecar its configuration, signs certificates.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "osm-controller")]
@@ -30,7 +32,7 @@ pub struct Args {
     /// A directory of manifests (*.yaml, *.yml, *.json) to watch. May be given more than once.
     #[arg(long, value_name = "DIR", required_unless_present = "kubernetes")]
     pub manifests: Vec<PathBuf>,
-    /// Watch the cluster that this program runs in, check tokens there, and keep the authority there.
+    /// Watch the cluster that this program runs in, serve its webhooks, check tokens there, keep the authority there.
     #[arg(long)]
     pub kubernetes: bool,
     /// The cluster of this kubeconfig, in place of the one that this program runs in.
@@ -58,6 +60,9 @@ pub struct Args {
     /// A DNS name to serve sidecars under, in place of `osm-controller.<namespace>.svc`. May be given more than once.
     #[arg(long, value_name = "NAME")]
     pub server_name: Vec<String>,
+    /// The flags of the webhooks.
+    #[command(flatten)]
+    pub webhook: WebhookArgs,
     /// What is logged: error, warn, info, debug, trace, or directives such as info,osm_ads=debug.
     #[arg(long, short = 'v', value_name = "LEVEL", default_value = "info")]
     pub verbosity: String,
@@ -83,6 +88,8 @@ pub struct Config {
     pub platform: Platform,
     /// The names to serve sidecars under; at least one.
     pub server_names: Vec<String>,
+    /// The webhooks.
+    pub webhook: WebhookConfig,
 }
 
 /// What pods run on: who vouches for them, and where the authority is kept.
@@ -119,6 +126,8 @@ pub struct Listeners {
     pub http: TcpListener,
     /// For `/debug`.
     pub debug: TcpListener,
+    /// For the API server's questions, if anybody answers them.
+    pub webhook: Option<TcpListener>,
 }
 
 impl TryFrom<Args> for Config {
@@ -158,6 +167,7 @@ impl TryFrom<Args> for Config {
         let service = format!("osm-controller.{}.svc", args.osm_namespace);
         let of_service = vec![service.clone(), format!("{service}.{}", args.cluster_domain)];
         Ok(Config {
+            webhook: WebhookConfig::new(args.webhook, &args.mesh_name, args.kubernetes),
             resolve: ResolveOptions {
                 mesh_name: args.mesh_name,
                 osm_namespace: args.osm_namespace,
@@ -184,6 +194,10 @@ impl Listeners {
             ads: bind("--ads-listen", config.ads_listen).await?,
             http: bind("--http-listen", config.http_listen).await?,
             debug: bind("--debug-listen", config.debug_listen).await?,
+            webhook: match config.webhook.listen {
+                Some(address) => Some(bind("--webhook-listen", address).await?),
+                None => None,
+            },
         })
     }
 }
@@ -204,6 +218,12 @@ mod tests {
         assert_eq!(config.ads_listen.port(), 15128);
         let names = ["osm-controller.osm-system.svc", "osm-controller.osm-system.svc.cluster.local"];
         assert_eq!(config.server_names, names);
+        assert_eq!(config.webhook.listen, None);
+        let args = Args::try_parse_from(["osm-controller", "--kubernetes", "--mesh-name", "m"]).unwrap();
+        let webhook = Config::try_from(args).unwrap().webhook;
+        assert_eq!(webhook.listen.unwrap().port(), 9090);
+        assert_eq!((&*webhook.mutating_name, &*webhook.validating_name), ("osm-webhook-m", "osm-validator-mesh-m"));
+        assert_eq!(webhook.init_image, webhook.sidecar_image);
     }
 
     #[test]

@@ -30,7 +30,8 @@ use crate::proxies::Proxies;
 use crate::reviews::Reviews;
 use crate::serving::Serving;
 use crate::state_dir::{StateDir, read_secret};
-use crate::{authority, complaints, port, preset};
+use crate::webhook::AdmissionMetrics;
+use crate::{authority, complaints, port, preset, webhook};
 
 /// Batches of changes that may wait for the loop. When they are this many the source merges what follows.
 const EVENTS_QUEUED_MAX: usize = 64;
@@ -85,6 +86,7 @@ async fn start(config: Config, listeners: Listeners, tasks: &Tasks, readiness: R
     let listening_pending = readiness.pending("listening for sidecars");
     let mut registry = Registry::default();
     let metrics = Metrics::register(&mut registry);
+    let admission = AdmissionMetrics::register(&mut registry);
     let heartbeat = liveness.heartbeat("control loop", BEAT_LIMIT);
     let admin = admin::router(Admin { readiness, liveness, registry: Arc::new(registry) });
     tasks.spawn("admin", info_span!("admin"), admin::serve(listeners.http, admin, tasks.stop()));
@@ -102,11 +104,17 @@ async fn start(config: Config, listeners: Listeners, tasks: &Tasks, readiness: R
     let control = Control::new(core, proxies.clone(), metrics.clone(), heartbeat, sources, out_of_sync, complaints);
     tasks.spawn("control", info_span!("control"), control.run(queue, tasks.stop()));
 
-    let Trust { authority, verifier, debug_token } = trust(&config, client, &proxies).await?;
+    let Trust { authority, verifier, debug_token } = trust(&config, client.clone(), &proxies).await?;
     drop(authority_pending);
     let debug = debug::router(Debugger { proxies: proxies.clone(), sessions: sessions.clone() }, debug_token);
     tasks.spawn("debug", info_span!("debug"), admin::serve(listeners.debug, debug, tasks.stop()));
 
+    if let Some(listener) = listeners.webhook {
+        let (authority, proxies, options) = (authority.clone(), proxies.clone(), config.resolve.clone());
+        let config = config.webhook;
+        let needs = webhook::Needs { listener, config, proxies, options, authority, client, metrics: admission };
+        webhook::start(needs, tasks)?;
+    }
     let serving = Arc::new(Serving::new(authority.clone(), config.server_names)?);
     let tls = serving.tls()?;
     tasks.spawn("serving certificate", info_span!("serving"), serving.keep_renewed(tasks.stop()));

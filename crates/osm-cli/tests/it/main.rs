@@ -3,7 +3,9 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails here fails the test, which is what a test is for")]
 
+mod api;
 mod cleanup;
 mod lab;
+mod mesh;
 mod pods;
 mod words;
