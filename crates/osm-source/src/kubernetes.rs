@@ -5,7 +5,6 @@
 
 mod failure;
 mod kinds;
-mod nodes;
 mod said;
 mod watch;
 
@@ -23,7 +22,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Event;
 pub use kinds::KINDS;
-pub use nodes::nodes;
 use said::{Heard, Said};
 use watch::Watch;
 

@@ -41,7 +41,8 @@ impl Replica {
         let any = "127.0.0.1:0";
         let path = kubeconfig.display().to_string();
         let args = ["osm-controller", "--kubernetes", "--kubeconfig", &path, "--ads-listen", any, "--http-listen", any];
-        let args = Args::try_parse_from(args.into_iter().chain(["--debug-listen", any])).unwrap();
+        let args =
+            Args::try_parse_from(args.into_iter().chain(["--debug-listen", any, "--webhook-listen", any])).unwrap();
         let config = Config::try_from(args).unwrap();
         let listeners = Listeners::bind(&config).await.unwrap();
         let (ads, http) = (listeners.ads.local_addr().unwrap(), listeners.http.local_addr().unwrap());
