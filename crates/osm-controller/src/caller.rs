@@ -66,7 +66,7 @@ pub(crate) enum Verifier {
     /// The local runner, whose key signed it.
     Runner(TokenKey),
     /// The API server of a cluster.
-    Cluster(Reviews),
+    Cluster(Box<Reviews>),
 }
 
 impl Verifier {

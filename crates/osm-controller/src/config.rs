@@ -36,7 +36,7 @@ pub struct Args {
     #[arg(long)]
     pub kubernetes: bool,
     /// The cluster of this kubeconfig, in place of the one that this program runs in.
-    #[arg(long, value_name = "FILE", requires = "kubernetes")]
+    #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
     /// With --kubernetes: the Secret of the control plane's namespace that keeps the authority (ca.crt, ca.key). It is
     /// made if there is none.
@@ -152,6 +152,9 @@ impl TryFrom<Args> for Config {
         if !is_dns_subdomain(&args.ca_bundle_secret_name) {
             bail!("--ca-bundle-secret-name {:?} is not the name of a Secret", args.ca_bundle_secret_name);
         }
+        if args.kubeconfig.is_some() && !args.kubernetes {
+            bail!("--kubeconfig is of no use without --kubernetes");
+        }
         let platform = match (args.kubernetes, args.state_dir, args.token_key) {
             (false, Some(state_dir), Some(token_key)) => Platform::Runner { state_dir, token_key },
             (false, _, _) => bail!("--state-dir and --token-key are needed without --kubernetes"),
@@ -241,7 +244,8 @@ mod tests {
             &["--kubernetes", "--token-key", "k"],
             &["--manifests", "m", "--state-dir", "s", "--token-key", "k", "--kubeconfig", "f"],
         ] {
-            assert!(Args::try_parse_from(["osm-controller"].iter().chain(arguments)).is_err(), "{arguments:?}");
+            let args = Args::try_parse_from(["osm-controller"].iter().chain(arguments));
+            assert!(args.map_or(true, |args| Config::try_from(args).is_err()), "{arguments:?}");
         }
     }
 

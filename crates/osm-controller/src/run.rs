@@ -192,7 +192,7 @@ async fn trust(config: &Config, client: Option<Client>, proxies: &Proxies) -> an
                 Some(path) => debug::load_or_make_token(&StateDir::open(path)?)?,
                 None => debug::make_token(),
             };
-            (authority, Verifier::Cluster(Reviews::new(client, proxies.clone())), debug_token)
+            (authority, Verifier::Cluster(Box::new(Reviews::new(client, proxies.clone()))), debug_token)
         }
         (Platform::Cluster(_), None) => unreachable!("a cluster has a client"),
         (Platform::Runner { state_dir, token_key }, _) => {

@@ -5,7 +5,6 @@
 
 mod failure;
 mod kinds;
-mod nodes;
 mod said;
 mod watch;
 
@@ -23,7 +22,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Event;
 pub use kinds::KINDS;
-pub use nodes::nodes;
 use said::{Heard, Said};
 use watch::Watch;
 
@@ -115,7 +113,11 @@ fn value(kind: Kind, mut object: DynamicObject) -> Value {
     object.metadata.managed_fields = None;
     let metadata = serde_json::to_value(&object.metadata).expect("metadata has string keys only, so it is JSON");
     let mut value = match object.data {
-        Value::Object(fields) => Value::Object(fields),
+        Value::Object(mut fields) => {
+            // Of a pod it is the greater part, and no decision may rest on it.
+            fields.remove("status");
+            Value::Object(fields)
+        }
         _ => Value::Object(serde_json::Map::new()),
     };
     value["apiVersion"] = kind.api_version().into();

@@ -11,12 +11,13 @@ use osm_controller::{Args, Config, Listeners, run};
 use osm_pki::KeyAndCsr;
 use osm_runtime::http::{Limits, get_tcp};
 use osm_testkit::ApiServer;
+use osm_xds::ResourceType;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
 
-use crate::lab::{Ads, DEADLINE, SERVER_NAME, answer, until};
+use crate::lab::{self, Ads, DEADLINE, SERVER_NAME, answer, until};
 
 const SECRET: &str = "/api/v1/namespaces/osm-system/secrets/osm-ca-bundle";
 const SETTINGS: &str = "/apis/config.openservicemesh.io/v1alpha2/namespaces/osm-system/meshconfigs/osm-mesh-config";
@@ -40,7 +41,8 @@ impl Replica {
         let any = "127.0.0.1:0";
         let path = kubeconfig.display().to_string();
         let args = ["osm-controller", "--kubernetes", "--kubeconfig", &path, "--ads-listen", any, "--http-listen", any];
-        let args = Args::try_parse_from(args.into_iter().chain(["--debug-listen", any])).unwrap();
+        let args =
+            Args::try_parse_from(args.into_iter().chain(["--debug-listen", any, "--webhook-listen", any])).unwrap();
         let config = Config::try_from(args).unwrap();
         let listeners = Listeners::bind(&config).await.unwrap();
         let (ads, http) = (listeners.ads.local_addr().unwrap(), listeners.http.local_addr().unwrap());
@@ -168,6 +170,7 @@ async fn a_token_may_come_before_the_news_of_its_pod() {
 #[tokio::test]
 async fn while_the_api_server_is_away_sessions_go_on_and_pods_that_were_known_are_let_in() {
     let server = cluster().await;
+    server.put(serde_saphyr::from_str(lab::PERMISSIVE).unwrap());
     server.put(pod("client-2"));
     server.answer_review("late", review("client-2", "uid-of-client-2", "client"));
     let replica = Replica::ready(&server).await;
@@ -181,10 +184,10 @@ async fn while_the_api_server_is_away_sessions_go_on_and_pods_that_were_known_ar
     assert_eq!(replica.readiness().await.0, 200);
     server.restart();
     until("let in", async || (replica.certificate("late").await.0 == 200).then_some(())).await;
-    server.put(json!({ "apiVersion": "v1", "kind": "Service", "metadata": { "name": "web", "namespace": "shop" },
-                       "spec": { "clusterIP": "10.96.0.20", "ports": [{ "port": 80 }] } }));
+    let objects = [lab::service("web", "web"), lab::pod("web-1", "web"), lab::endpoints("web", "web-1", &["10.0.0.7"])];
+    objects.iter().for_each(|text| server.put(serde_saphyr::from_str(text).unwrap()));
     // The session that was open all the time hears of it.
-    session.next().await;
+    session.until_holds(ResourceType::Endpoint, "shop/web|80").await;
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use rand::rngs::StdRng;
 use serde::de::DeserializeOwned;
 
 /// Between attempts. An API server that restarts is away for seconds, and ten controllers must not hold it down.
-const RETRY: Backoff = Backoff { first: Duration::from_millis(400), limit: Duration::from_secs(20) };
+const RETRY: Backoff = Backoff { first: Duration::from_millis(400), limit: Duration::from_secs(10) };
 
 /// A watch is asked for anew this often, so that one whose peer vanished is noticed.
 const WATCH_SECONDS: u32 = 60;

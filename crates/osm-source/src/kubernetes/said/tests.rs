@@ -24,7 +24,11 @@ impl Taken {
     fn pass_on(&mut self) {
         for event in self.said.take_events() {
             match event {
-                Event::Changes(changes) => changes.into_iter().for_each(|change| drop(self.world.apply(change))),
+                Event::Changes(changes) => {
+                    for change in changes {
+                        self.world.apply(change);
+                    }
+                }
                 Event::Problems { file, problems } => {
                     let problems: Vec<String> = problems.iter().map(Problem::to_string).collect();
                     if problems.is_empty() {
