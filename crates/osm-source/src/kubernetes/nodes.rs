@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::watch::Watch;
 
-/// Keeps in `told` every node with its labels and what its kubelet says of itself, in order of names; none before the
+/// Keeps in `told` every node with its labels, its taints and what its kubelet says of itself, in order of names; none before the
 /// first list. Until `stop`, or until nobody listens.
 pub async fn nodes(
     client: Client,
@@ -58,10 +58,11 @@ async fn follow(api: Api<k8s::Node>, told: &watch::Sender<Option<Vec<k8s::Node>>
 /// What changes with every sign of life of a kubelet is of no use, and the list of images is long.
 fn strip(node: k8s::Node) -> k8s::Node {
     let node_info = node.status.and_then(|status| status.node_info);
+    let taints = node.spec.and_then(|spec| spec.taints);
     let k8s::ObjectMeta { name, labels, .. } = node.metadata;
     k8s::Node {
         metadata: k8s::ObjectMeta { name, labels, ..Default::default() },
+        spec: Some(k8s::NodeSpec { taints, ..Default::default() }),
         status: Some(k8s::NodeStatus { node_info, ..Default::default() }),
-        ..Default::default()
     }
 }
