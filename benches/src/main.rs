@@ -7,6 +7,7 @@ mod file_envoy;
 mod mesh;
 mod policy;
 mod watcher;
+mod webhook;
 
 use std::process::ExitCode;
 
@@ -30,11 +31,21 @@ enum Bench {
         #[arg(long, default_value_t = 10)]
         pods: usize,
     },
+    /// How long it takes to inject a pod, and how many come through
+    Webhook {
+        /// How many pods each asker asks about.
+        #[arg(long, default_value_t = 500)]
+        count: usize,
+        /// How many ask at a time.
+        #[arg(long, default_value_t = 8)]
+        at_once: usize,
+    },
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().bench {
         Bench::Policy { count, pods } => policy::run(count, pods),
+        Bench::Webhook { count, at_once } => webhook::run(count, at_once),
     };
     match result {
         Ok(text) => {

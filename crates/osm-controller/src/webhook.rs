@@ -26,7 +26,7 @@ use osm_resolve::ResolveOptions;
 use osm_runtime::Tasks;
 use osm_runtime::chance;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tonic::service::Routes;
 use tracing::info_span;
 
@@ -87,11 +87,14 @@ pub(crate) fn start(needs: Needs, tasks: &Tasks) -> anyhow::Result<()> {
     let tls = serving.tls_for_everybody()?;
     tasks.spawn("webhook certificate", info_span!("webhook-serving"), serving.keep_renewed(tasks.stop()));
 
-    let (seen, nodes) = Nodes::channel();
+    let (nodes_told, nodes_known) = watch::channel(None);
+    let (version_told, version_known) = watch::channel(None);
+    let nodes = Nodes { nodes: nodes_known, server: version_known };
     let (notices, queue) = mpsc::channel(notice::QUEUE);
     if let Some(client) = &client {
-        let followed = cluster::follow(client.clone(), seen, tasks.stop());
+        let (followed, stop) = (osm_source::kubernetes::nodes(client.clone(), nodes_told, tasks.stop()), tasks.stop());
         tasks.spawn("nodes", info_span!("nodes"), followed);
+        tasks.spawn("version", info_span!("version"), cluster::ask_version(client.clone(), version_told, stop));
         tasks.spawn("notices", info_span!("notices"), notice::run(client.clone(), queue, tasks.stop()));
         let kept = bundle::keep(
             client.clone(),

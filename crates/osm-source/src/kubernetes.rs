@@ -5,6 +5,7 @@
 
 mod failure;
 mod kinds;
+mod nodes;
 mod said;
 mod watch;
 
@@ -22,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Event;
 pub use kinds::KINDS;
+pub use nodes::nodes;
 use said::{Heard, Said};
 use watch::Watch;
 

@@ -117,13 +117,12 @@ fn event(notice: &Notice, now: jiff::Timestamp) -> k8s::Event {
 
 /// What was said, and when.
 #[derive(Debug, Default)]
-struct Said(BTreeMap<(Option<String>, Option<String>, Option<String>, String), Instant>);
+struct Said(BTreeMap<String, Instant>);
 
 impl Said {
     fn is_new(&mut self, notice: &Notice, now: Instant) -> bool {
         self.0.retain(|_, at| now.duration_since(*at) < SILENCE);
-        let about = &notice.about;
-        let key = (about.kind.clone(), about.namespace.clone(), about.name.clone(), notice.message.clone());
+        let key = format!("{:?} {}", notice.about, notice.message);
         if self.0.contains_key(&key) || self.0.len() >= REMEMBERED_MAX {
             return false;
         }

@@ -32,7 +32,9 @@ fn carry(raw: &Value, read: &Value, wanted: &mut Value) {
         (Value::Array(raw), Value::Array(read), Value::Array(wanted)) if raw.len() == read.len() => {
             let is_moved = raw.len() != wanted.len() || raw.iter().any(|item| name(item).is_some());
             for (index, (raw, read)) in raw.iter().zip(read).enumerate() {
+                let is_in_place = wanted.get(index).is_some_and(|item| name(item) == name(raw));
                 let place = match name(raw) {
+                    Some(_) if is_in_place => wanted.get_mut(index),
                     Some(of) => wanted.iter_mut().find(|item| name(item) == Some(of)),
                     None if is_moved => wanted.iter_mut().find(|item| *item == read),
                     None => wanted.get_mut(index),

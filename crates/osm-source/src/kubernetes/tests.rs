@@ -5,6 +5,7 @@ use std::time::Instant;
 use osm_api::{ObjectKey, World};
 use osm_testkit::ApiServer;
 use serde_json::json;
+use tokio::sync::watch::Sender as WatchSender;
 use tokio::time::timeout;
 
 use super::*;
@@ -205,4 +206,32 @@ async fn what_may_not_be_read_is_never_taken_for_empty() {
     assert_eq!(lab.in_sync, 0);
     lab.server.fail("pods", 0);
     lab.until_in_sync().await;
+}
+
+#[tokio::test]
+async fn nodes_are_told_without_what_changes_all_the_time() {
+    let node = |version: &str, beat: &str| {
+        json!({ "apiVersion": "v1", "kind": "Node", "metadata": { "name": "n1", "labels": { "zone": "a" } },
+                "status": { "nodeInfo": { "kubeletVersion": version, "architecture": "", "bootID": "",
+                    "containerRuntimeVersion": "", "kernelVersion": "", "kubeProxyVersion": "", "machineID": "",
+                    "operatingSystem": "", "osImage": "", "systemUUID": "" },
+                    "conditions": [{ "type": "Ready", "status": "True", "message": beat }] } })
+    };
+    let server = ApiServer::start().await;
+    server.put(node("v1.35.0", "first"));
+    let sender = WatchSender::new(None);
+    let mut told = sender.subscribe();
+    let stop = CancellationToken::new();
+    tokio::spawn(nodes(client_of(&server), sender, stop.clone()));
+    let version = |nodes: &Option<Vec<osm_api::k8s::Node>>| {
+        let info = nodes.as_ref()?.first()?.status.as_ref()?.node_info.as_ref()?;
+        Some(info.kubelet_version.clone())
+    };
+    let first = timeout(DEADLINE, told.wait_for(Option::is_some)).await.unwrap().unwrap().clone();
+    assert_eq!(version(&first), Some("v1.35.0".to_owned()));
+    server.put(node("v1.35.0", "second"));
+    server.put(node("v1.36.0", "third"));
+    timeout(DEADLINE, told.changed()).await.unwrap().unwrap();
+    assert_eq!(version(&told.borrow()), Some("v1.36.0".to_owned()));
+    stop.cancel();
 }
