@@ -30,18 +30,18 @@ pub(crate) async fn run(arguments: UninstallMesh, before: Target) -> anyhow::Res
     let chosen: Vec<&Mesh> = match &arguments.mesh_name {
         Some(name) => match meshes::named(&all, name) {
             Ok(mesh) => vec![mesh],
-            // Scripts take a mesh away before they install it.
-            Err(_) if arguments.force && !arguments.delete_cluster_wide_resources => {
-                render::say(&format!("there is no mesh {name}; nothing to do"));
-                return Ok(ExitCode::SUCCESS);
-            }
+            // Scripts take a mesh away before they install it, and one that did not get far has no controller.
             Err(_) if arguments.force => Vec::new(),
             Err(failure) => return Err(failure.into()),
         },
         None => all.iter().collect(),
     };
     if chosen.is_empty() {
-        render::say("there is no mesh in this cluster");
+        let name = arguments.mesh_name.as_deref().unwrap_or("osm");
+        render::say(&format!("there is no mesh {name}"));
+        if arguments.force {
+            leftovers(&cluster, name, target.osm_namespace(), &arguments).await?;
+        }
     }
     for mesh in chosen {
         if !arguments.force && !agreed(&format!("Uninstall OSM [mesh name: {}]? [y/n] ", mesh.name))? {
@@ -66,6 +66,18 @@ pub(crate) async fn run(arguments: UninstallMesh, before: Target) -> anyhow::Res
         cluster_wide(&cluster, &all, arguments.mesh_name.as_deref(), arguments.timeout).await?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What an installation that ended early left behind.
+async fn leftovers(cluster: &Cluster, mesh: &str, namespace: &str, arguments: &UninstallMesh) -> anyhow::Result<()> {
+    everything(cluster, mesh, namespace, &arguments.ca_bundle_secret_name, arguments.timeout).await?;
+    let labels = format!("{OURS},app.kubernetes.io/instance={mesh}");
+    let ours = cluster.labelled(&NAMESPACE, &labels).await?;
+    if arguments.delete_namespace && ours.iter().any(|it| it.metadata.name.as_deref() == Some(namespace)) {
+        cluster.delete(&NAMESPACE, "", namespace).await?;
+        until_namespace_is_gone(cluster, namespace, arguments.timeout).await?;
+    }
+    Ok(())
 }
 
 /// Deletes what was installed, and what the controller made of it: MeshConfig, authority, lease.
