@@ -39,7 +39,8 @@ pub(crate) async fn run(arguments: UninstallMesh, before: Target) -> anyhow::Res
     if chosen.is_empty() {
         let name = arguments.mesh_name.as_deref().unwrap_or("osm");
         render::say(&format!("there is no mesh {name}"));
-        if arguments.force {
+        // A name that is not right must not cost another mesh its settings and its authority.
+        if arguments.force && all.iter().all(|mesh| mesh.namespace != target.osm_namespace()) {
             leftovers(&cluster, name, target.osm_namespace(), &arguments).await?;
         }
     }

@@ -78,6 +78,8 @@ fn what_the_controller_made_goes_with_the_mesh_and_crds_stay() {
     let settings = "/apis/config.openservicemesh.io/v1alpha2/namespaces/osm-system/meshconfigs/osm-mesh-config";
     api.put(secret, json!({"metadata": {"name": "osm-ca-bundle"}}));
     api.put(settings, json!({"metadata": {"name": "osm-mesh-config"}}));
+    assert!(done(&api, "uninstall mesh --force --mesh-name ohm").contains("there is no mesh ohm"));
+    assert!(api.get(secret).is_some() && api.get(settings).is_some());
     done(&api, "uninstall mesh --force --mesh-name osm");
     let left = api.paths();
     assert_eq!(left.iter().filter(|path| path.contains("customresourcedefinitions")).count(), 12);
