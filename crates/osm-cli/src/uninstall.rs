@@ -44,6 +44,7 @@ pub(crate) async fn run(arguments: UninstallMesh, before: Target) -> anyhow::Res
             leftovers(&cluster, name, target.osm_namespace(), &arguments).await?;
         }
     }
+    let mut stay: Vec<&Mesh> = all.iter().collect();
     for mesh in chosen {
         if !arguments.force && !agreed(&format!("Uninstall OSM [mesh name: {}]? [y/n] ", mesh.name))? {
             render::line(&format!("OSM [mesh name: {}] not uninstalled", mesh.name));
@@ -58,13 +59,14 @@ pub(crate) async fn run(arguments: UninstallMesh, before: Target) -> anyhow::Res
             cluster.delete(&NAMESPACE, "", &mesh.namespace).await?;
             until_namespace_is_gone(&cluster, &mesh.namespace, arguments.timeout).await?;
         }
+        stay.retain(|other| *other != mesh);
         render::line(&format!("OSM [mesh name: {}] in namespace [{}] uninstalled", mesh.name, mesh.namespace));
         if !mesh.namespaces.is_empty() {
             render::say(&format!("pods keep their sidecars until they are restarted: {}", mesh.namespaces.join(", ")));
         }
     }
     if arguments.delete_cluster_wide_resources {
-        cluster_wide(&cluster, &all, arguments.mesh_name.as_deref(), arguments.timeout).await?;
+        cluster_wide(&cluster, &stay, arguments.timeout).await?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -96,13 +98,13 @@ pub(crate) async fn everything(
             cluster.delete(kind, &object.metadata.namespace.unwrap_or_default(), &name).await?;
         }
     }
-    cluster.delete(&MESH_CONFIG, namespace, MESH_CONFIG_NAME).await?;
-    cluster.delete(&SECRET, namespace, secret).await?;
-    cluster.delete(&LEASE, namespace, "osm-controller").await?;
-    // The pods go with their Deployment, and it is gone when they are.
+    // The pods go with their Deployment, and it is gone when they are. Until then they could make these anew.
     for kind in &OF_CHART {
         until_gone(cluster, kind, &labels, timeout).await?;
     }
+    cluster.delete(&MESH_CONFIG, namespace, MESH_CONFIG_NAME).await?;
+    cluster.delete(&SECRET, namespace, secret).await?;
+    cluster.delete(&LEASE, namespace, "osm-controller").await?;
     Ok(())
 }
 
@@ -117,14 +119,8 @@ async fn leave(cluster: &Cluster, namespace: &str) -> anyhow::Result<()> {
 }
 
 /// Deletes CRDs, unless another mesh needs them.
-async fn cluster_wide(
-    cluster: &Cluster,
-    before: &[Mesh],
-    uninstalled: Option<&str>,
-    timeout: Duration,
-) -> anyhow::Result<()> {
-    let others: Vec<String> =
-        before.iter().filter(|mesh| uninstalled.is_some_and(|it| it != mesh.name)).map(Mesh::described).collect();
+async fn cluster_wide(cluster: &Cluster, stay: &[&Mesh], timeout: Duration) -> anyhow::Result<()> {
+    let others: Vec<String> = stay.iter().map(|mesh| mesh.described()).collect();
     if !others.is_empty() {
         let message = format!("CRDs stay: {} needs them", others.join(" and "));
         return Err(Failure { message, hint: "uninstall that one first".into() }.into());
