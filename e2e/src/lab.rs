@@ -196,14 +196,26 @@ impl Lab {
         found.with_context(|| format!("no service {service}"))?.cluster_ip.context("it has no address")
     }
 
-    /// Runs a command in the namespaces of the router.
+    /// Runs a command in the namespaces of the router, or of the cluster's node.
     pub(crate) fn node(&self, command: &[&str]) -> Result<Output> {
-        self.machine()?.node(command).run()
+        self.node_line(command).run()
     }
 
-    /// Starts a command in the namespaces of the router.
+    /// Starts a command in the namespaces of the router, or of the cluster's node.
     pub(crate) fn node_in_background(&self, command: &[&str]) -> Result<Background> {
-        Background::start(&self.machine()?.node(command))
+        Background::start(&self.node_line(command))
+    }
+
+    /// The same, with what it prints in a file of this lab.
+    pub(crate) fn node_into_file(&self, command: &[&str], file: &str) -> Result<Background> {
+        Background::start_into(&self.node_line(command), &self.path(file))
+    }
+
+    fn node_line(&self, command: &[&str]) -> CommandLine {
+        match &self.mesh {
+            Mesh::Machine(machine) => machine.node(command),
+            Mesh::Cluster(cluster) => cluster.node(command),
+        }
     }
 
     /// A file of this lab.
@@ -242,6 +254,10 @@ impl Drop for Lab {
 impl Background {
     fn start(line: &CommandLine) -> Result<Background> {
         Ok(Background { child: command::start(&line.program, &line.words())? })
+    }
+
+    fn start_into(line: &CommandLine, file: &Path) -> Result<Background> {
+        Ok(Background { child: command::start_into(&line.program, &line.words(), file)? })
     }
 
     /// Whether it has ended by itself.

@@ -3,6 +3,7 @@
 mod bookstore;
 mod cluster;
 mod commands;
+mod control_plane;
 mod hold;
 mod input;
 mod isolation;
@@ -12,6 +13,7 @@ mod manifests;
 mod outage;
 mod policies;
 mod rollouts;
+mod starts;
 mod traffic;
 mod updates;
 
@@ -193,6 +195,42 @@ pub(crate) const ALL: &[Scenario] = &[
         shows: "a Job with a sidecar completes on a real kubelet",
         places: IN_A_CLUSTER,
         run: cluster::a_job_completes,
+    },
+    Scenario {
+        name: "kubectl-run-connects-at-once",
+        shows: "50 pods of `kubectl run --restart=Never` that connect at once, on a real kubelet: all succeed",
+        places: IN_A_CLUSTER,
+        run: starts::kubectl_run_connects_at_once,
+    },
+    Scenario {
+        name: "nothing-leaves-unmeshed",
+        shows: "the sidecar's image is missing, or osm-init fails: a capture on the node holds no packet of the pod",
+        places: IN_A_CLUSTER,
+        run: starts::nothing_leaves_unmeshed,
+    },
+    Scenario {
+        name: "a-pod-on-the-host-network-is-told",
+        shows: "a pod with hostNetwork stays outside the mesh, and an Event says so",
+        places: IN_A_CLUSTER,
+        run: control_plane::a_pod_on_the_host_network_is_told,
+    },
+    Scenario {
+        name: "the-controller-may-do-only-its-work",
+        shows: "requests with the controller's own rights that it does not need are refused",
+        places: IN_A_CLUSTER,
+        run: control_plane::the_controller_may_do_only_its_work,
+    },
+    Scenario {
+        name: "without-a-controller-nothing-starts-bare",
+        shows: "no controller: pods of the mesh are not made and Kubernetes says why, others are, and it heals by itself",
+        places: IN_A_CLUSTER,
+        run: control_plane::without_a_controller_nothing_starts_bare,
+    },
+    Scenario {
+        name: "either-of-two-controllers-may-die",
+        shows: "each of two controllers is killed in turn under load: no request fails, new pods start",
+        places: IN_A_CLUSTER,
+        run: control_plane::either_of_two_controllers_may_die,
     },
     Scenario {
         name: "no-pod-starts-bare",

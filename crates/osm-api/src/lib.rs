@@ -11,7 +11,7 @@ mod policy;
 mod problem;
 mod world;
 
-pub use manifest::{ManifestSet, Update};
+pub use manifest::{ManifestSet, Reading, Update, closed_settings, read_object};
 pub use mesh_config::{
     Certificate, FeatureFlags, InboundExternalAuthorization, IngressGateway, LocalProxyMode, MESH_CONFIG_NAME,
     MeshConfig, MeshConfigSpec, Observability, Sidecar, Tracing, Traffic,

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{Change, Kind, MeshConfig, Object, ObjectKey, Origin, Problem, Reason, k8s};
 
-pub(crate) use document::parse;
+pub(crate) use document::{parse, parse_value};
 
 /// The objects of a set of files, each owned by the first file (in order of names) that holds it.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +28,26 @@ pub struct Update {
     pub changes: Vec<Change>,
     /// What is wrong in this file.
     pub problems: Vec<Problem>,
+}
+
+/// What the API server says that one object is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reading {
+    /// The object, if it can be understood.
+    pub object: Option<Object>,
+    /// What is wrong with it.
+    pub problems: Vec<Problem>,
+}
+
+/// Reads one object as the API server gives it, `apiVersion` and `kind` included.
+///
+/// The API server has checked the spelling of fields: one that we do not know is newer than we are, and no problem,
+/// except where it may narrow what is granted.
+pub fn read_object(value: serde_json::Value) -> Reading {
+    let parsed = parse_value(value);
+    let mut problems = parsed.problems;
+    problems.retain(|problem| problem.reason != Reason::UnknownField);
+    Reading { object: parsed.objects.into_iter().next().map(|(object, _)| object), problems }
 }
 
 impl ManifestSet {
@@ -59,7 +79,7 @@ impl ManifestSet {
         }
         for (key, origin) in parsed.refused {
             if key.kind == Kind::MeshConfig && !objects.contains_key(&key) && !self.claims.contains_key(&key) {
-                objects.insert(key.clone(), (closed(&key), origin));
+                objects.insert(key.clone(), (closed_settings(&key), origin));
             }
         }
         Update { changes: self.replace(file, objects), problems }
@@ -119,7 +139,7 @@ impl ManifestSet {
 
 /// The settings in place of some that are written down, cannot be understood and never could: without any, the mesh is
 /// permissive, and it must not open because of a typing error.
-fn closed(key: &ObjectKey) -> Object {
+pub fn closed_settings(key: &ObjectKey) -> Object {
     let (namespace, name) = (Some(key.namespace.clone()), Some(key.name.clone()));
     let metadata = k8s::ObjectMeta { namespace, name, ..Default::default() };
     Object::MeshConfig(MeshConfig { metadata, ..Default::default() })

@@ -7,21 +7,20 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use osm_ads::{Host, Node, SessionEvent, Subscription};
-use osm_pki::TokenKey;
 use osm_runtime::clock;
 use osm_xds::SessionStatus;
 use serde::Serialize;
 use tonic::Status;
 use tonic::metadata::MetadataMap;
 
-use crate::caller::{RateLimit, Refusal, authenticate};
+use crate::caller::{RateLimit, Refusal, Verifier};
 use crate::metrics::Metrics;
 use crate::proxies::{Proxies, Proxy};
 
 /// Lets pods in by their tokens and tells them what their class is told.
 #[derive(Debug)]
 pub(crate) struct AdsHost {
-    token_key: Arc<TokenKey>,
+    verifier: Arc<Verifier>,
     proxies: Proxies,
     sessions: Sessions,
     limit: RateLimit,
@@ -56,15 +55,15 @@ pub(crate) struct OpenSession {
 }
 
 impl AdsHost {
-    /// Lets in those whose token is signed by `token_key`.
-    pub(crate) fn new(token_key: Arc<TokenKey>, proxies: Proxies, sessions: Sessions, metrics: Metrics) -> AdsHost {
+    /// Lets in those whose token `verifier` believes.
+    pub(crate) fn new(verifier: Arc<Verifier>, proxies: Proxies, sessions: Sessions, metrics: Metrics) -> AdsHost {
         // A sidecar has one stream, and comes back with growing delays when it loses that.
         let limit = RateLimit::new(30, Duration::from_millis(500));
-        AdsHost { token_key, proxies, sessions, limit, metrics }
+        AdsHost { verifier, proxies, sessions, limit, metrics }
     }
 
-    fn admit(&self, metadata: &MetadataMap) -> Result<Proxy, Refusal> {
-        let caller = authenticate(&self.token_key, metadata.as_ref(), clock::now())?;
+    async fn admit(&self, metadata: &MetadataMap) -> Result<Proxy, Refusal> {
+        let caller = self.verifier.authenticate(metadata.as_ref()).await?;
         self.limit.admit(&caller, clock::monotonic())?;
         Ok(caller)
     }
@@ -72,7 +71,7 @@ impl AdsHost {
 
 impl Host for AdsHost {
     async fn open(&self, metadata: &MetadataMap, node: &Node) -> Result<Subscription, Status> {
-        let caller = self.admit(metadata).map_err(|refusal| {
+        let caller = self.admit(metadata).await.map_err(|refusal| {
             tracing::warn!(node = node.id, error = %refusal, "no session");
             self.metrics.count_refusal(refusal.label());
             status(&refusal)
@@ -102,7 +101,9 @@ impl Host for AdsHost {
 
 fn status(refusal: &Refusal) -> Status {
     match refusal {
-        Refusal::NoToken | Refusal::Token(_) => Status::unauthenticated(refusal.to_string()),
+        Refusal::NoToken | Refusal::Token(_) | Refusal::Review(_) => Status::unauthenticated(refusal.to_string()),
+        Refusal::Pod { .. } => Status::permission_denied(refusal.to_string()),
+        Refusal::Unavailable(_) => Status::unavailable(refusal.to_string()),
         Refusal::TooOften(_) => Status::resource_exhausted(refusal.to_string()),
     }
 }

@@ -7,9 +7,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use osm_model::{Identity, PodName};
 use osm_pki::{TokenError, TokenKey, verify};
+use osm_runtime::clock;
 use tokio::time::Instant;
 
 use crate::proxies::Proxy;
+use crate::reviews::Reviews;
 
 /// For whom tokens must be meant.
 pub(crate) const AUDIENCE: &str = "osm";
@@ -23,6 +25,20 @@ pub(crate) enum Refusal {
     /// A token that is not believed.
     #[error("the token is refused: {0}")]
     Token(#[from] TokenError),
+    /// A token that the API server does not vouch for.
+    #[error("the token is refused: {0}")]
+    Review(String),
+    /// A good token, but not of a pod that exists.
+    #[error("the token does not belong to pod {pod}: {what}")]
+    Pod {
+        /// Which pod it names.
+        pod: PodName,
+        /// What is wrong.
+        what: String,
+    },
+    /// Nobody can say now whether a token is good.
+    #[error("the token cannot be checked now: {0}; try again")]
+    Unavailable(String),
     /// Too many requests of one pod.
     #[error("too many requests; try again in {0:?}")]
     TooOften(Duration),
@@ -36,19 +52,43 @@ impl Refusal {
             Refusal::Token(TokenError::Expired(_)) => "token-expired",
             Refusal::Token(TokenError::Audience { .. }) => "token-audience",
             Refusal::Token(_) => "token",
+            Refusal::Review(_) => "token-review",
+            Refusal::Pod { .. } => "pod",
+            Refusal::Unavailable(_) => "review-unavailable",
             Refusal::TooOften(_) => "too-often",
         }
     }
 }
 
-/// The pod that a request's `authorization` header names.
-pub(crate) fn authenticate(key: &TokenKey, headers: &http::HeaderMap, now: Timestamp) -> Result<Proxy, Refusal> {
+/// Who says which pod a token belongs to.
+#[derive(Debug)]
+pub(crate) enum Verifier {
+    /// The local runner, whose key signed it.
+    Runner(TokenKey),
+    /// The API server of a cluster.
+    Cluster(Reviews),
+}
+
+impl Verifier {
+    /// The pod that a request's `authorization` header names.
+    pub(crate) async fn authenticate(&self, headers: &http::HeaderMap) -> Result<Proxy, Refusal> {
+        let token = bearer(headers)?;
+        match self {
+            Verifier::Runner(key) => claimed(key, token, clock::now()),
+            Verifier::Cluster(reviews) => reviews.authenticate(token).await,
+        }
+    }
+}
+
+fn bearer(headers: &http::HeaderMap) -> Result<&str, Refusal> {
     let header = headers.get(http::header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let (scheme, token) = header.and_then(|header| header.split_once(' ')).ok_or(Refusal::NoToken)?;
-    if !scheme.eq_ignore_ascii_case("bearer") {
-        return Err(Refusal::NoToken);
-    }
-    let claims = verify(key, token.trim(), AUDIENCE, now)?;
+    if scheme.eq_ignore_ascii_case("bearer") { Ok(token.trim()) } else { Err(Refusal::NoToken) }
+}
+
+/// The pod that a token of the runner names.
+fn claimed(key: &TokenKey, token: &str, now: Timestamp) -> Result<Proxy, Refusal> {
+    let claims = verify(key, token, AUDIENCE, now)?;
     Ok(Proxy {
         pod: PodName { namespace: claims.namespace.clone(), name: claims.pod },
         identity: Identity { namespace: claims.namespace, service_account: claims.service_account },
@@ -117,7 +157,7 @@ mod tests {
         if let Some(header) = header {
             headers.insert("authorization", header.parse().unwrap());
         }
-        authenticate(key, &headers, Timestamp::from_second(500).unwrap())
+        claimed(key, bearer(&headers)?, Timestamp::from_second(500).unwrap())
     }
 
     #[test]

@@ -10,14 +10,12 @@ use axum::response::{IntoResponse, Json, Response};
 use axum::routing::post;
 use http::{HeaderMap, StatusCode, header};
 use osm_model::TrustDomain;
-use osm_pki::{
-    Authority, CsrRequest, DEFAULT_LEAF_LIFETIME, IdentityError, IssueError, Leaf, TokenKey, WorkloadIdentity, issue,
-};
+use osm_pki::{Authority, CsrRequest, DEFAULT_LEAF_LIFETIME, IdentityError, IssueError, Leaf, WorkloadIdentity, issue};
 use osm_runtime::clock;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
-use crate::caller::{RateLimit, Refusal, authenticate};
+use crate::caller::{RateLimit, Refusal, Verifier};
 use crate::metrics::Metrics;
 use crate::proxies::Proxy;
 
@@ -34,7 +32,7 @@ const TURN_LIMIT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) struct Certificates {
     authority: Arc<Authority>,
-    token_key: Arc<TokenKey>,
+    verifier: Arc<Verifier>,
     trust_domain: TrustDomain,
     /// Signing is work for a processor, and there are only so many.
     turns: Semaphore,
@@ -77,14 +75,14 @@ impl Certificates {
     /// `turns` certificates are signed at a time.
     pub(crate) fn new(
         authority: Arc<Authority>,
-        token_key: Arc<TokenKey>,
+        verifier: Arc<Verifier>,
         trust_domain: TrustDomain,
         turns: usize,
         metrics: Metrics,
     ) -> Certificates {
         // A pod needs one certificate a day; twelve at once is a sidecar that restarts over and over.
         let limit = RateLimit::new(12, Duration::from_secs(5));
-        Certificates { authority, token_key, trust_domain, turns: Semaphore::new(turns), limit, metrics }
+        Certificates { authority, verifier, trust_domain, turns: Semaphore::new(turns), limit, metrics }
     }
 
     /// The route.
@@ -94,7 +92,7 @@ impl Certificates {
     }
 
     async fn sign(self: &Arc<Self>, headers: &HeaderMap, body: &[u8]) -> Result<(Proxy, Leaf), Fault> {
-        let caller = authenticate(&self.token_key, headers, clock::now())?;
+        let caller = self.verifier.authenticate(headers).await?;
         self.limit.admit(&caller, clock::monotonic())?;
         let question: Question = serde_json::from_slice(body)?;
         let names = &caller.identity;
@@ -147,7 +145,9 @@ impl Fault {
 
     fn status(&self) -> StatusCode {
         match self {
-            Fault::Caller(Refusal::NoToken | Refusal::Token(_)) => StatusCode::UNAUTHORIZED,
+            Fault::Caller(Refusal::NoToken | Refusal::Token(_) | Refusal::Review(_)) => StatusCode::UNAUTHORIZED,
+            Fault::Caller(Refusal::Pod { .. }) => StatusCode::FORBIDDEN,
+            Fault::Caller(Refusal::Unavailable(_)) => StatusCode::SERVICE_UNAVAILABLE,
             Fault::Caller(Refusal::TooOften(_)) => StatusCode::TOO_MANY_REQUESTS,
             Fault::Identity(_) => StatusCode::FORBIDDEN,
             Fault::Body(_) | Fault::Issue(IssueError::Request(_)) => StatusCode::BAD_REQUEST,
@@ -163,7 +163,7 @@ impl IntoResponse for Fault {
         let mut response = (self.status(), body).into_response();
         let wait = match &self {
             Fault::Caller(Refusal::TooOften(wait)) => Some(wait.as_secs() + 1),
-            Fault::Busy => Some(1),
+            Fault::Busy | Fault::Caller(Refusal::Unavailable(_)) => Some(1),
             Fault::Caller(_) | Fault::Identity(_) | Fault::Body(_) | Fault::Issue(_) | Fault::Ours(_) => None,
         };
         if let Some(seconds) = wait {

@@ -11,6 +11,8 @@ use osm_resolve::ResolveOptions;
 use osm_runtime::telemetry::Format;
 use tokio::net::TcpListener;
 
+use crate::webhook::{WebhookArgs, WebhookConfig};
+
 /// The controller of a mesh: resolves what objects mean, tells every sidecar its configuration, signs certificates.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "osm-controller")]
@@ -28,8 +30,18 @@ pub struct Args {
     #[arg(long, default_value = "cluster.local")]
     pub cluster_domain: String,
     /// A directory of manifests (*.yaml, *.yml, *.json) to watch. May be given more than once.
-    #[arg(long, value_name = "DIR", required = true)]
+    #[arg(long, value_name = "DIR", required_unless_present = "kubernetes")]
     pub manifests: Vec<PathBuf>,
+    /// Watch the cluster that this program runs in, serve its webhooks, check tokens there, keep the authority there.
+    #[arg(long)]
+    pub kubernetes: bool,
+    /// The cluster of this kubeconfig, in place of the one that this program runs in.
+    #[arg(long, value_name = "FILE", requires = "kubernetes")]
+    pub kubeconfig: Option<PathBuf>,
+    /// With --kubernetes: the Secret of the control plane's namespace that keeps the authority (ca.crt, ca.key). It is
+    /// made if there is none.
+    #[arg(long, value_name = "NAME", default_value = "osm-ca-bundle")]
+    pub ca_bundle_secret_name: String,
     /// Where sidecars connect.
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:15128")]
     pub ads_listen: SocketAddr,
@@ -39,15 +51,18 @@ pub struct Args {
     /// Where /debug is served; only a loopback address.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9092")]
     pub debug_listen: SocketAddr,
-    /// The directory that keeps the authority and the token of /debug.
-    #[arg(long, value_name = "DIR")]
-    pub state_dir: PathBuf,
-    /// The key that pods' tokens are signed with; nobody else may read the file.
-    #[arg(long, value_name = "FILE")]
-    pub token_key: PathBuf,
+    /// The directory that keeps the token of /debug and, without --kubernetes, the authority.
+    #[arg(long, value_name = "DIR", required_unless_present = "kubernetes")]
+    pub state_dir: Option<PathBuf>,
+    /// Without --kubernetes: the key that pods' tokens are signed with; nobody else may read the file.
+    #[arg(long, value_name = "FILE", required_unless_present = "kubernetes", conflicts_with = "kubernetes")]
+    pub token_key: Option<PathBuf>,
     /// A DNS name to serve sidecars under, in place of `osm-controller.<namespace>.svc`. May be given more than once.
     #[arg(long, value_name = "NAME")]
     pub server_name: Vec<String>,
+    /// The flags of the webhooks.
+    #[command(flatten)]
+    pub webhook: WebhookArgs,
     /// What is logged: error, warn, info, debug, trace, or directives such as info,osm_ads=debug.
     #[arg(long, short = 'v', value_name = "LEVEL", default_value = "info")]
     pub verbosity: String,
@@ -69,12 +84,37 @@ pub struct Config {
     pub http_listen: SocketAddr,
     /// Where `/debug` is served.
     pub debug_listen: SocketAddr,
-    /// The directory of what outlives the process.
-    pub state_dir: PathBuf,
-    /// The file with the key of tokens.
-    pub token_key: PathBuf,
+    /// What pods run on.
+    pub platform: Platform,
     /// The names to serve sidecars under; at least one.
     pub server_names: Vec<String>,
+    /// The webhooks.
+    pub webhook: WebhookConfig,
+}
+
+/// What pods run on: who vouches for them, and where the authority is kept.
+#[derive(Clone, Debug)]
+pub enum Platform {
+    /// The local runner.
+    Runner {
+        /// The directory of what outlives the process.
+        state_dir: PathBuf,
+        /// The file with the key of tokens.
+        token_key: PathBuf,
+    },
+    /// A cluster.
+    Cluster(Cluster),
+}
+
+/// How a cluster is reached, and what is kept in it.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    /// None for the cluster that we run in.
+    pub kubeconfig: Option<PathBuf>,
+    /// The Secret with the authority.
+    pub ca_bundle_secret_name: String,
+    /// Where the token of `/debug` is kept; without, nobody knows it.
+    pub state_dir: Option<PathBuf>,
 }
 
 /// The sockets, bound. In tests to port 0.
@@ -86,6 +126,8 @@ pub struct Listeners {
     pub http: TcpListener,
     /// For `/debug`.
     pub debug: TcpListener,
+    /// For the API server's questions, if anybody answers them.
+    pub webhook: Option<TcpListener>,
 }
 
 impl TryFrom<Args> for Config {
@@ -107,9 +149,22 @@ impl TryFrom<Args> for Config {
         if !args.debug_listen.ip().is_loopback() {
             bail!("--debug-listen {} is not a loopback address; use 127.0.0.1 and a port forward", args.debug_listen);
         }
+        if !is_dns_subdomain(&args.ca_bundle_secret_name) {
+            bail!("--ca-bundle-secret-name {:?} is not the name of a Secret", args.ca_bundle_secret_name);
+        }
+        let platform = match (args.kubernetes, args.state_dir, args.token_key) {
+            (false, Some(state_dir), Some(token_key)) => Platform::Runner { state_dir, token_key },
+            (false, _, _) => bail!("--state-dir and --token-key are needed without --kubernetes"),
+            (true, state_dir, _) => Platform::Cluster(Cluster {
+                kubeconfig: args.kubeconfig,
+                ca_bundle_secret_name: args.ca_bundle_secret_name,
+                state_dir,
+            }),
+        };
         let service = format!("osm-controller.{}.svc", args.osm_namespace);
         let of_service = vec![service.clone(), format!("{service}.{}", args.cluster_domain)];
         Ok(Config {
+            webhook: WebhookConfig::new(args.webhook, &args.mesh_name, args.kubernetes),
             resolve: ResolveOptions {
                 mesh_name: args.mesh_name,
                 osm_namespace: args.osm_namespace,
@@ -120,8 +175,7 @@ impl TryFrom<Args> for Config {
             ads_listen: args.ads_listen,
             http_listen: args.http_listen,
             debug_listen: args.debug_listen,
-            state_dir: args.state_dir,
-            token_key: args.token_key,
+            platform,
             server_names: if args.server_name.is_empty() { of_service } else { args.server_name },
         })
     }
@@ -137,6 +191,10 @@ impl Listeners {
             ads: bind("--ads-listen", config.ads_listen).await?,
             http: bind("--http-listen", config.http_listen).await?,
             debug: bind("--debug-listen", config.debug_listen).await?,
+            webhook: match config.webhook.listen {
+                Some(address) => Some(bind("--webhook-listen", address).await?),
+                None => None,
+            },
         })
     }
 }
@@ -157,6 +215,12 @@ mod tests {
         assert_eq!(config.ads_listen.port(), 15128);
         let names = ["osm-controller.osm-system.svc", "osm-controller.osm-system.svc.cluster.local"];
         assert_eq!(config.server_names, names);
+        assert_eq!(config.webhook.listen, None);
+        let args = Args::try_parse_from(["osm-controller", "--kubernetes", "--mesh-name", "m"]).unwrap();
+        let webhook = Config::try_from(args).unwrap().webhook;
+        assert_eq!(webhook.listen.unwrap().port(), 9090);
+        assert_eq!((&*webhook.mutating_name, &*webhook.validating_name), ("osm-webhook-m", "osm-validator-mesh-m"));
+        assert_eq!(webhook.init_image, webhook.sidecar_image);
     }
 
     #[test]
@@ -171,6 +235,21 @@ mod tests {
             let error = format!("{:#}", config(&arguments).unwrap_err());
             assert!(error.contains(words), "{error}");
         }
-        assert!(Args::try_parse_from(["osm-controller", "--state-dir", "s", "--token-key", "k"]).is_err());
+        for arguments in [
+            &["--state-dir", "s", "--token-key", "k"] as &[&str],
+            &["--manifests", "m", "--state-dir", "s"],
+            &["--kubernetes", "--token-key", "k"],
+            &["--manifests", "m", "--state-dir", "s", "--token-key", "k", "--kubeconfig", "f"],
+        ] {
+            assert!(Args::try_parse_from(["osm-controller"].iter().chain(arguments)).is_err(), "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn a_cluster_needs_one_flag() {
+        let config = Config::try_from(Args::try_parse_from(["osm-controller", "--kubernetes"]).unwrap()).unwrap();
+        let Platform::Cluster(cluster) = config.platform else { panic!("{:?}", config.platform) };
+        assert_eq!((cluster.kubeconfig, cluster.state_dir), (None, None));
+        assert_eq!(cluster.ca_bundle_secret_name, "osm-ca-bundle");
     }
 }

@@ -11,7 +11,7 @@ use osm_api::{Change, Changed, Problem};
 use osm_runtime::health::Pending;
 use osm_runtime::{Heartbeat, clock};
 use osm_source::Event;
-use tokio::sync::mpsc::Receiver;
+use tokio::sync::mpsc::{Receiver, Sender};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -35,20 +35,26 @@ pub(crate) struct Control {
     proxies: Proxies,
     metrics: Metrics,
     heartbeat: Heartbeat,
-    /// Nothing is published before the source is in sync.
+    /// Nothing is published before every source is in sync.
     out_of_sync: Option<Pending>,
+    /// How many sources are not in sync yet.
+    sources_awaited: usize,
     /// Those that were said.
     problems: BTreeSet<Problem>,
+    /// Where new ones are told besides, as far as there is room.
+    complaints: Option<Sender<Problem>>,
 }
 
 impl Control {
-    /// A loop that tells `proxies`. `out_of_sync` is dropped after the first publication.
+    /// A loop that tells `proxies` what so many sources say. `out_of_sync` is dropped after the first publication.
     pub(crate) fn new(
         core: Core,
         proxies: Proxies,
         metrics: Metrics,
         heartbeat: Heartbeat,
+        sources: usize,
         out_of_sync: Pending,
+        complaints: Option<Sender<Problem>>,
     ) -> Control {
         Control {
             core: Some(core),
@@ -57,50 +63,46 @@ impl Control {
             metrics,
             heartbeat,
             out_of_sync: Some(out_of_sync),
+            sources_awaited: sources,
             problems: BTreeSet::new(),
+            complaints,
         }
     }
 
     /// Turns until `stop`.
     pub(crate) async fn run(mut self, mut events: Receiver<Event>, stop: CancellationToken) -> anyhow::Result<()> {
-        let mut is_in_sync = false;
         loop {
             self.heartbeat.beat();
-            let due = self.debounce.due().filter(|_| is_in_sync);
+            let due = self.debounce.due().filter(|_| self.sources_awaited == 0);
             let wake = due.unwrap_or_else(|| clock::monotonic() + BEAT_INTERVAL);
             tokio::select! {
                 // What is due goes before what is new, or a stream of changes could hold it back for ever.
                 biased;
                 () = stop.cancelled() => return Ok(()),
                 () = tokio::time::sleep_until(wake) => if due.is_some() { self.publish().await? },
-                event = events.recv() => {
-                    is_in_sync |= self.take(event.context("the source of manifests ended")?, clock::monotonic());
-                }
+                event = events.recv() => self.take(event.context("every source ended")?, clock::monotonic()),
             }
         }
     }
 
-    /// Takes in an event, and says whether it was the one that the source is in sync.
-    fn take(&mut self, event: Event, now: Instant) -> bool {
+    fn take(&mut self, event: Event, now: Instant) {
         match event {
             Event::Changes(changes) => {
                 changes.iter().for_each(|change| self.count(change));
                 if self.core().apply(changes) == Changed::Something {
                     self.debounce.note(now);
                 }
-                false
             }
             Event::Problems { file, problems } => {
                 // Said here and not only when published: they may be what keeps the source from getting in sync.
                 self.log_new(&problems);
                 self.core().set_problems(file, problems);
                 self.debounce.note(now);
-                false
             }
             Event::InSync => {
-                tracing::info!("sources in sync");
+                self.sources_awaited = self.sources_awaited.saturating_sub(1);
+                tracing::info!(awaited = self.sources_awaited, "a source is in sync");
                 self.debounce.note(now);
-                true
             }
         }
     }
@@ -157,6 +159,10 @@ impl Control {
         for problem in problems {
             if self.problems.insert(problem.clone()) {
                 tracing::warn!(%problem, "problem");
+                if let Some(complaints) = &self.complaints {
+                    // One that finds no room is in the log.
+                    let _ = complaints.try_send(problem.clone());
+                }
             }
         }
     }

@@ -44,10 +44,15 @@ pub(crate) fn load_or_make_token(state: &StateDir) -> anyhow::Result<String> {
         anyhow::ensure!(token.len() >= TOKEN_BYTES, "{} is too short; delete it", state.file(TOKEN_FILE).display());
         return Ok(token);
     }
-    let bytes: [u8; TOKEN_BYTES] = osm_runtime::chance::generator().random();
-    let token: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let token = make_token();
     state.write(TOKEN_FILE, token.as_bytes())?;
     Ok(token)
+}
+
+/// A new token, which nobody knows yet.
+pub(crate) fn make_token() -> String {
+    let bytes: [u8; TOKEN_BYTES] = osm_runtime::chance::generator().random();
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The routes.

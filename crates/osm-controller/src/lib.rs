@@ -1,7 +1,8 @@
 //! The controller: one loop from changes to sessions, certificates, health.
 //!
 //! `control` is the loop and alone owns the World. `proxies` is what it tells, by pod; `ads` lets pods in and lets
-//! them follow. `certificate` signs. `port` serves both to sidecars. The rest is put together in `run`.
+//! them follow. `caller` says who calls, by the runner's own tokens or by the `reviews` of a cluster. `certificate`
+//! signs. `port` serves both to sidecars. `webhook` answers the API server. The rest is put together in `run`.
 
 mod control;
 mod metrics;
@@ -11,14 +12,20 @@ mod ads;
 mod caller;
 mod certificate;
 mod port;
+mod reviews;
 mod serving;
 
+mod webhook;
+
 mod authority;
+mod complaints;
 mod config;
 mod debug;
+mod preset;
 mod run;
 mod state_dir;
 
-pub use config::{Args, Config, Listeners};
+pub use config::{Args, Cluster, Config, Listeners, Platform};
 pub use control::{Core, Snapshot};
 pub use run::run;
+pub use webhook::{WebhookArgs, WebhookConfig};

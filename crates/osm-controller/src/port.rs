@@ -1,4 +1,4 @@
-//! The one port for sidecars: TLS 1.3, on it HTTP/2, on it delta ADS and certificates.
+//! A port with TLS: for sidecars, with delta ADS and certificates on HTTP/2, and one for the API server.
 
 use std::io;
 use std::pin::Pin;
@@ -48,6 +48,8 @@ pub(crate) async fn serve(
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .max_concurrent_streams(32)
+        // Sidecars agree on HTTP/2 in the handshake; an API server may be without it.
+        .accept_http1(true)
         .add_routes(routes)
         .serve_with_incoming_shutdown(ReceiverStream::new(incoming), stop.clone().cancelled_owned());
     tokio::select! {

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use osm_model::{Identity, PodName};
+use osm_runtime::clock;
 use osm_xds::Resources;
 use tokio::sync::watch;
 
@@ -25,6 +27,8 @@ pub(crate) struct Proxy {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Proxies {
     state: Arc<Mutex<State>>,
+    /// Told after each publication.
+    published: Arc<watch::Sender<()>>,
 }
 
 /// What one proxy is to be told: nothing before its pod is known, and then always something.
@@ -71,6 +75,28 @@ impl Proxies {
             });
         }
         state.snapshot = Some(snapshot);
+        self.published.send_replace(());
+    }
+
+    /// What `look` says of what was published, as soon as that is good, and at the latest after `limit`. None if nothing
+    /// was published by then.
+    pub(crate) async fn when<T, E>(
+        &self,
+        limit: Duration,
+        mut look: impl FnMut(&Snapshot) -> Result<T, E>,
+    ) -> Option<Result<T, E>> {
+        let end = clock::monotonic() + limit;
+        let mut published = self.published.subscribe();
+        loop {
+            published.borrow_and_update();
+            let now = self.snapshot().map(|snapshot| look(&snapshot));
+            if matches!(now, Some(Ok(_))) {
+                return now;
+            }
+            if !matches!(tokio::time::timeout_at(end, published.changed()).await, Ok(Ok(()))) {
+                return now;
+            }
+        }
     }
 
     /// What was published last.

@@ -35,14 +35,23 @@ impl Serving {
         Ok(Serving { authority, names, current })
     }
 
-    /// TLS 1.3 alone, HTTP/2 alone.
+    /// For sidecars: TLS 1.3 alone, HTTP/2 alone.
     pub(crate) fn tls(self: &Arc<Serving>) -> anyhow::Result<ServerConfig> {
+        self.tls_with(&[b"h2"])
+    }
+
+    /// For the API server: TLS 1.3 alone, HTTP/2 or HTTP/1.1.
+    pub(crate) fn tls_for_everybody(self: &Arc<Serving>) -> anyhow::Result<ServerConfig> {
+        self.tls_with(&[b"h2", b"http/1.1"])
+    }
+
+    fn tls_with(self: &Arc<Serving>, protocols: &[&[u8]]) -> anyhow::Result<ServerConfig> {
         let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_protocol_versions(&[&rustls::version::TLS13])
             .context("setting up TLS 1.3")?
             .with_no_client_auth()
             .with_cert_resolver(self.clone());
-        config.alpn_protocols = vec![b"h2".to_vec()];
+        config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
         Ok(config)
     }
 

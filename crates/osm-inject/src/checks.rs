@@ -1,8 +1,8 @@
 //! What forbids a pod to join the mesh, and what its user should know before it does.
 
-use osm_api::{INIT_CONTAINER, Problem, Reason, SIDECAR_CONTAINER, k8s};
+use osm_api::{Problem, Reason, k8s};
 
-use crate::containers::{ADMIN_PORT, SIDECAR_VOLUME, TOKEN_VOLUME};
+use crate::containers::{ADMIN_PORT, SIDECAR_VOLUME, TOKEN_VOLUME, is_ours};
 use crate::{InjectPolicy, Shape};
 
 /// What forbids it.
@@ -43,6 +43,11 @@ pub(crate) fn warnings(subject: &str, spec: &k8s::PodSpec, shape: Shape, policy:
         warn("spec.shareProcessNamespace", Reason::Unsupported, message, "leave it out");
     }
     for (field, container) in of_user(spec, true) {
+        if calls_hook(container) {
+            let message = "the kubelet calls the hook from the node, so the call ends at the proxy";
+            let hint = "use a command, or exclude the port with openservicemesh.io/inbound-port-exclusion-list";
+            warn(&format!("{field}.lifecycle"), Reason::Unsupported, message.to_owned(), hint);
+        }
         for (index, port) in container.ports.iter().flatten().enumerate() {
             if is_port_of_sidecar(port.container_port, policy) {
                 let field = format!("{field}.ports[{index}].containerPort");
@@ -65,8 +70,11 @@ fn of_user(spec: &k8s::PodSpec, is_injected: bool) -> impl Iterator<Item = (Stri
     inits.chain(apps).filter(move |(_, container)| !(is_injected && is_ours(container)))
 }
 
-fn is_ours(container: &k8s::Container) -> bool {
-    [INIT_CONTAINER, SIDECAR_CONTAINER].contains(&container.name.as_str())
+/// Whether a hook goes over the network.
+fn calls_hook(container: &k8s::Container) -> bool {
+    let lifecycle = container.lifecycle.as_ref();
+    let hooks = lifecycle.into_iter().flat_map(|hooks| [&hooks.post_start, &hooks.pre_stop]).flatten();
+    hooks.into_iter().any(|hook| hook.http_get.is_some() || hook.tcp_socket.is_some())
 }
 
 fn taken_name(subject: &str, field: &str, container: &k8s::Container) -> Option<Problem> {

@@ -131,6 +131,11 @@ pub(crate) fn announce_metrics(pod: &mut k8s::Pod) {
     }
 }
 
+/// Whether injection added the container.
+pub(crate) fn is_ours(container: &k8s::Container) -> bool {
+    [INIT_CONTAINER, SIDECAR_CONTAINER].contains(&container.name.as_str())
+}
+
 fn environment(policy: &InjectPolicy) -> Vec<k8s::EnvVar> {
     let mut environment = vec![
         from_pod("POD_NAME", "metadata.name"),

@@ -8,6 +8,9 @@ use crate::InjectPolicy;
 use crate::annotations::field;
 use crate::inject::subject;
 
+/// Annotation of the kubelet on the object of a pod that it runs from a file.
+const MIRROR: &str = "kubernetes.io/config.mirror";
+
 /// The answer.
 #[derive(Debug)]
 pub(crate) enum Decision {
@@ -20,6 +23,8 @@ pub(crate) enum Decision {
     Skip {
         /// Why.
         why: String,
+        /// Whether its user asked for the mesh and does not get it.
+        is_unmet: bool,
     },
 }
 
@@ -28,8 +33,18 @@ pub(crate) fn decide(
     namespace: &k8s::Namespace,
     policy: &InjectPolicy,
 ) -> Result<Decision, Vec<Problem>> {
+    if pod.spec.as_ref().and_then(|spec| spec.host_network) == Some(true) {
+        let is_unmet = matches!(asked(pod, namespace, policy), Ok(Decision::Inject { .. }));
+        let why = "hostNetwork: the pod has no network of its own that could be redirected".to_owned();
+        return Ok(Decision::Skip { why, is_unmet });
+    }
+    asked(pod, namespace, policy)
+}
+
+/// What labels and annotations come to.
+fn asked(pod: &k8s::Pod, namespace: &k8s::Namespace, policy: &InjectPolicy) -> Result<Decision, Vec<Problem>> {
     if let Some(why) = reason_against(pod, namespace, policy) {
-        return Ok(Decision::Skip { why });
+        return Ok(skip(why));
     }
     let name = namespace.metadata.name.as_deref().unwrap_or_default();
     let namespace_subject = format!("Namespace {name}");
@@ -45,23 +60,22 @@ pub(crate) fn decide(
     let has_metrics = metrics == Some(true);
     Ok(match (of_pod, of_namespace) {
         (Some(true), _) | (None, Some(true)) => Decision::Inject { has_metrics },
-        (Some(false), _) => Decision::Skip { why: format!("the pod's annotation {SIDECAR_INJECTION} says no") },
-        (None, Some(false)) => {
-            Decision::Skip { why: format!("the annotation {SIDECAR_INJECTION} of namespace {name} says no") }
-        }
-        (None, None) => {
-            let why = format!("neither the pod nor namespace {name} has the annotation {SIDECAR_INJECTION}");
-            Decision::Skip { why }
-        }
+        (Some(false), _) => skip(format!("the pod's annotation {SIDECAR_INJECTION} says no")),
+        (None, Some(false)) => skip(format!("the annotation {SIDECAR_INJECTION} of namespace {name} says no")),
+        (None, None) => skip(format!("neither the pod nor namespace {name} has the annotation {SIDECAR_INJECTION}")),
     })
+}
+
+fn skip(why: String) -> Decision {
+    Decision::Skip { why, is_unmet: false }
 }
 
 /// What keeps a pod out whatever its annotations say.
 fn reason_against(pod: &k8s::Pod, namespace: &k8s::Namespace, policy: &InjectPolicy) -> Option<String> {
     let name = namespace.metadata.name.as_deref().unwrap_or_default();
     let label = |key: &str| namespace.metadata.labels.as_ref().and_then(|labels| labels.get(key));
-    if pod.spec.as_ref().and_then(|spec| spec.host_network) == Some(true) {
-        return Some("hostNetwork: the pod has no network of its own that could be redirected".to_owned());
+    if pod.metadata.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(MIRROR)) {
+        return Some("the pod mirrors one that a kubelet runs from a file, and changes nothing there".to_owned());
     }
     if SYSTEM_NAMESPACES.contains(&name) || name == policy.osm_namespace {
         return Some(format!("namespace {name} never belongs to a mesh"));

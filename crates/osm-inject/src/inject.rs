@@ -7,7 +7,7 @@ use rand::{Rng, RngExt};
 
 use crate::annotations::Wishes;
 use crate::decision::{Decision, decide};
-use crate::{InjectPolicy, Shape, checks, containers};
+use crate::{InjectPolicy, Shape, checks, containers, probes};
 
 /// What becomes of a pod.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,13 +27,15 @@ pub enum Injection {
     Skipped {
         /// Why.
         why: String,
+        /// Whether its user asked for the mesh and does not get it.
+        is_unmet: bool,
     },
 }
 
 /// Decides whether `pod`, about to be made in `namespace`, joins the mesh, and adds what it needs for that.
 ///
 /// A pod that was injected before stays as it is, except that containers which somebody else has put before ours
-/// since are put behind them again.
+/// since are put behind them again, and that probes which came since go to the agent too.
 ///
 /// # Errors
 /// Everything that forbids the pod to start, so that its user can mend all of it at once.
@@ -44,7 +46,7 @@ pub fn inject(
     rng: &mut impl Rng,
 ) -> Result<Injection, Vec<Problem>> {
     let has_metrics = match decide(pod, namespace, policy)? {
-        Decision::Skip { why } => return Ok(Injection::Skipped { why }),
+        Decision::Skip { why, is_unmet } => return Ok(Injection::Skipped { why, is_unmet }),
         Decision::Inject { has_metrics } => has_metrics,
     };
     let subject = subject(pod, namespace);
@@ -78,6 +80,7 @@ pub fn inject(
     let spec = pod.spec.as_mut().expect("it was there above");
     let warnings = checks::warnings(&subject, spec, shape, policy);
     order(spec, shape);
+    probes::forward(spec);
     Ok(Injection::Injected { pod: Box::new(pod), shape, why, warnings })
 }
 

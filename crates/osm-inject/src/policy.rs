@@ -3,6 +3,8 @@
 use osm_api::{LocalProxyMode, MESH_CONFIG_NAME, MeshConfigSpec, Problem, Reason, k8s};
 use osm_redirect::{Interfaces, Ports, Ranges, Redirect};
 
+use crate::NativeSidecars;
+
 /// The levels that Envoy knows, each with the name that it takes on its command line.
 const LOG_LEVELS: [(&str, &str); 8] = [
     ("trace", "trace"),
@@ -47,7 +49,7 @@ pub struct InjectPolicy {
     /// What is redirected, before a pod's own annotations.
     pub redirect: Redirect,
     /// Whether every node that the pod may land on has native sidecars.
-    pub native_sidecars: bool,
+    pub native_sidecars: NativeSidecars,
 }
 
 impl InjectPolicy {

@@ -4,8 +4,8 @@ use std::fmt;
 
 use osm_api::{INIT_CONTAINER, INJECTED, Problem, Reason, SIDECAR_CONTAINER, STARTUP, k8s};
 
-use crate::InjectPolicy;
 use crate::annotations::field;
+use crate::{InjectPolicy, NativeSidecars};
 
 /// How the sidecar stands among a pod's containers. In both, `osm-init` is the first init container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -32,18 +32,21 @@ impl Shape {
             }
             _ => None,
         };
-        let asked_for = || format!("the annotation {STARTUP} asks for it");
-        match (wish, needs_native) {
-            (Some(Shape::Native), _) if !policy.native_sidecars => {
-                let message = "the cluster has no native sidecars (Kubernetes 1.29)";
+        let (need, missing) = match (wish, &policy.native_sidecars) {
+            (Some(Shape::Native), NativeSidecars::Missing { why }) => {
+                let message = format!("there are no native sidecars: {why}");
                 let problem = Problem::new(subject, Reason::Unsupported, message).with_field(field(STARTUP));
-                Err(vec![problem.with_hint("write init, or leave it out")])
+                return Err(vec![problem.with_hint("write init, or leave it out; or keep the pod to newer nodes")]);
             }
-            (Some(shape), _) => Ok((shape, asked_for())),
-            (None, Some(need)) if policy.native_sidecars => Ok((Shape::Native, need)),
-            (None, Some(need)) => Ok((Shape::Init, format!("{need}, but the cluster has no native sidecars"))),
-            (None, None) => Ok((Shape::Init, "restartPolicy Always, no init containers of its own".to_owned())),
-        }
+            (Some(shape), _) => return Ok((shape, format!("the annotation {STARTUP} asks for it"))),
+            (None, NativeSidecars::Available) => (needs_native, None),
+            (None, NativeSidecars::Missing { why }) => (needs_native, Some(why)),
+        };
+        Ok(match (need, missing) {
+            (Some(need), None) => (Shape::Native, need),
+            (Some(need), Some(why)) => (Shape::Init, format!("{need}, but there are no native sidecars: {why}")),
+            (None, _) => (Shape::Init, "restartPolicy Always, no init containers of its own".to_owned()),
+        })
     }
 
     /// The shape of a pod that was injected before, and why it was chosen then.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use osm_api::{MESH_CONFIG_NAME, NamespacedName, Problem, Reason, World, k8s};
-use osm_inject::{InjectPolicy, Injection, inject};
+use osm_inject::{InjectPolicy, Injection, NativeSidecars, inject};
 use osm_redirect::Redirect;
 use rand::RngExt;
 
@@ -62,7 +62,7 @@ pub(crate) fn policy(world: &World, root_ca_pem: &str) -> (InjectPolicy, Vec<Pro
         concurrency: None,
         privileged_init: false,
         redirect: Redirect::default(),
-        native_sidecars: true,
+        native_sidecars: NativeSidecars::Available,
     };
     match world.mesh_configs.get(&NamespacedName::new(OSM_NAMESPACE, MESH_CONFIG_NAME)) {
         Some(config) => InjectPolicy::from_mesh_config(&config.spec, base),

@@ -17,4 +17,7 @@ pub use identity::{IdentityError, WorkloadIdentity};
 pub use leaf::{CsrRequest, DEFAULT_LEAF_LIFETIME, IssueError, Leaf, ServerLeaf, issue, issue_server};
 pub use renewal::{CLOCK_SKEW_ALLOWANCE, Validity, ValidityError, renew_at};
 pub use request::{KeyAndCsr, KeyError, MAX_CSR_BYTES, RequestError};
-pub use token::{Claims, MAX_TOKEN_BYTES, TOKEN_KEY_BYTES, TokenError, TokenKey, TokenKeyError, mint, verify};
+pub use token::{
+    Claims, MAX_TOKEN_BYTES, TOKEN_KEY_BYTES, TokenDigest, TokenError, TokenKey, TokenKeyError, digest_token, mint,
+    verify,
+};

@@ -2,12 +2,14 @@
 //! while nobody listens there.
 //!
 //! One type, [`Redirect`], owns both the arguments of `osm-init` and the rules that they come to, so that what is
-//! injected and what is installed cannot differ.
+//! injected and what is installed cannot differ. For the same reason [`ForwardedProbe`] is here: it goes past the proxy.
 
 mod lists;
+mod probes;
 mod redirect;
 mod rules;
 
 pub use lists::{Interface, InterfaceError, Interfaces, Port, PortError, Ports, RangeError, Ranges, parse_port};
+pub use probes::{ForwardedProbe, HttpProbe, PROBES_VARIABLE, ProbeAction, ProbeKind, read_probes, write_probes};
 pub use redirect::{Families, LocalProxyMode, Redirect, SIDECAR_UID};
 pub use rules::{Family, Jump, Table, jumps, rules, rules_for};

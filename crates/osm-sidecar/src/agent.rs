@@ -25,6 +25,7 @@ use crate::last_good::{self, Content, Found, Usable};
 use crate::observer::{self, Event, Status};
 use crate::pages::{self, Listeners};
 use crate::prober;
+use crate::probes;
 use crate::reaper::Children;
 use crate::relay::{self, Inputs, Outputs};
 use crate::state_dir::StateDir;
@@ -72,7 +73,7 @@ impl Wires {
 /// Runs the agent and its Envoy until `asked`; then drains and stops Envoy. An error if a part fails.
 pub async fn run(
     config: Config,
-    listeners: Listeners,
+    mut listeners: Listeners,
     children: Children,
     asked: CancellationToken,
 ) -> anyhow::Result<()> {
@@ -90,7 +91,9 @@ pub async fn run(
     if let Some(saver) = saver(&config, &state_dir, &found, wires.good.1) {
         tasks.spawn("saver", info_span!("saver"), saver.run(stop.clone()));
     }
-    let Config { pod, controller, envoy, .. } = config;
+    let Config { pod, controller, envoy, probes: forwarded, .. } = config;
+    let probed = probes::serve(std::mem::take(&mut listeners.probes), forwarded, stop.clone());
+    tasks.spawn("application's probes", info_span!("probes"), probed);
     let certified = identity::run(controller.clone(), wires.workload.0, events.clone(), stop.clone());
     tasks.spawn("identity", info_span!("identity"), certified);
     let upstream = Client {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use clap::Args;
+use osm_redirect::{ForwardedProbe, read_probes};
 
 /// The agent's flags; each can be given by the environment.
 #[derive(Args, Clone, Debug)]
@@ -63,6 +64,9 @@ pub struct AgentArgs {
     /// 0 means that it waits for the controller
     #[arg(long, env = "OSM_LAST_GOOD_SECONDS", default_value_t = 86_400)]
     pub last_good_seconds: u32,
+    /// Probes of the application that the kubelet sends here, as JSON
+    #[arg(long, env = "OSM_PROBES", default_value = "")]
+    pub probes: String,
     /// Address of readiness and start-up timeline
     #[arg(long, env = "OSM_STATUS_LISTEN", default_value = "0.0.0.0:15904")]
     pub status_listen: SocketAddr,
@@ -93,6 +97,8 @@ pub struct Config {
     pub last_good_age: Option<Duration>,
     /// How Envoy is run.
     pub envoy: EnvoyConfig,
+    /// Probes of the application that the kubelet sends here.
+    pub probes: Vec<ForwardedProbe>,
 }
 
 /// Whom the agent serves.
@@ -173,7 +179,9 @@ impl TryFrom<AgentArgs> for Config {
             "OSM_ROOT_CA holds no certificate; the injector sets it to the mesh's authority in PEM"
         );
         ensure!(args.concurrency > 0, "OSM_CONCURRENCY is 0; Envoy needs at least one worker thread");
+        let probes = read_probes(&args.probes).context("OSM_PROBES is not what the injector writes")?;
         Ok(Config {
+            probes,
             pod: Pod {
                 name: args.pod_name,
                 namespace: args.pod_namespace,

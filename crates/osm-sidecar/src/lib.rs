@@ -16,6 +16,7 @@ pub mod last_good;
 pub mod observer;
 pub mod pages;
 pub mod prober;
+pub mod probes;
 pub mod reaper;
 pub mod relay;
 pub mod restarts;

@@ -8,7 +8,7 @@ use nix::sys::stat::{Mode, umask};
 use osm_redirect::Redirect;
 use osm_runtime::{Tasks, Version, telemetry};
 use osm_sidecar::reaper::Children;
-use osm_sidecar::{AgentArgs, Config, Listeners, agent, init};
+use osm_sidecar::{AgentArgs, Config, Listeners, agent, init, probes};
 use tokio::net::TcpListener;
 
 /// What runs in a pod of the mesh besides the application
@@ -87,6 +87,7 @@ fn run_agent(args: AgentArgs) -> anyhow::Result<()> {
             status: bind("status", status).await?,
             admin: bind("the admin interface", admin).await?,
             metrics: bind("metrics", metrics).await?,
+            probes: probes::bind(&config.probes).await?,
         };
         agent::run(config, listeners, Children::default(), signals.stop()).await
     })

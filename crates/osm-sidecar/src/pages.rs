@@ -20,6 +20,7 @@ use crate::envoy_admin::EnvoyAdmin;
 use crate::gate::{Configuration, Missing, Rejected, Term, Upstream};
 use crate::last_good::whole_seconds;
 use crate::observer::Status;
+use crate::probes::ProbeListeners;
 use crate::timeline::{Timeline, UnixMs};
 
 /// What of Envoy's admin interface every container of the pod may read. It holds no private key: Envoy leaves keys out
@@ -39,6 +40,8 @@ pub struct Listeners {
     pub admin: TcpListener,
     /// Metrics, for Prometheus.
     pub metrics: TcpListener,
+    /// Probes of the application, for the kubelet.
+    pub probes: ProbeListeners,
 }
 
 /// The body of `503` while the gate is closed.
@@ -71,7 +74,7 @@ enum LastGoodStanding<'a> {
     Unusable { why: &'a str },
 }
 
-/// Serves all three until `stop`.
+/// Serves until `stop`; the probes of the application are served by [`crate::probes`].
 pub async fn serve(
     listeners: Listeners,
     status: watch::Receiver<Arc<Status>>,

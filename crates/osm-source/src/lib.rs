@@ -1,9 +1,10 @@
-//! Sources of changes: what outside of the process says the World is.
+//! Sources of changes: what outside of the process says the World is, a directory of manifests or a cluster.
 //!
 //! A source first says all that exists, then [`Event::InSync`], then what changes. Nothing may be published from a
 //! World before every source of it is in sync: an empty mesh after a restart would cut all traffic.
 
 pub mod directory;
+pub mod kubernetes;
 
 use osm_api::{Change, Problem};
 

@@ -1,11 +1,14 @@
-//! What tests share: golden files, waiting with a deadline, where Envoy is and what it says of a configuration, programs
+//! What tests share: golden files, waiting with a deadline, an API server, where Envoy is and what it says of a
+//! configuration, programs
 //! that other users can start.
 
+mod api_server;
 mod envoy;
 mod eventually;
 mod golden;
 mod reachable;
 
+pub use api_server::ApiServer;
 pub use envoy::{envoy, find_envoy, validate_with_envoy};
 pub use eventually::{Outcome, eventually};
 pub use golden::{Case, golden, golden_text};

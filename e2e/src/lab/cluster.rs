@@ -38,6 +38,11 @@ impl Cluster {
         self.line(arguments).run()
     }
 
+    /// What runs a command in the namespaces of the node.
+    pub(crate) fn node(&self, command: &[&str]) -> CommandLine {
+        self.line(&[&["node"], command].concat())
+    }
+
     fn line(&self, arguments: &[&str]) -> CommandLine {
         CommandLine::new(&script(), arguments)
     }

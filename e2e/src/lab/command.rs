@@ -1,5 +1,6 @@
 //! Running a command and taking what it printed.
 
+use std::fs::File;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -53,11 +54,21 @@ pub(crate) fn start(program: &Path, arguments: &[&str]) -> Result<Child> {
     spawn(Command::new(program), program, arguments)
 }
 
-fn spawn(mut command: Command, program: &Path, arguments: &[&str]) -> Result<Child> {
+/// Starts a command that prints into a file.
+pub(crate) fn start_into(program: &Path, arguments: &[&str], file: &Path) -> Result<Child> {
+    let stdout = File::create(file).with_context(|| format!("creating {}", file.display()))?;
+    spawn_into(Command::new(program), program, arguments, Stdio::from(stdout))
+}
+
+fn spawn(command: Command, program: &Path, arguments: &[&str]) -> Result<Child> {
+    spawn_into(command, program, arguments, Stdio::piped())
+}
+
+fn spawn_into(mut command: Command, program: &Path, arguments: &[&str], stdout: Stdio) -> Result<Child> {
     command
         .args(arguments)
         .stdin(Stdio::null())
-        .stdout(Stdio::piped())
+        .stdout(stdout)
         .stderr(Stdio::piped())
         .spawn()
         .with_context(|| format!("starting {} {}", program.display(), arguments.join(" ")))

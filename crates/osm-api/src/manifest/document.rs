@@ -56,6 +56,16 @@ pub(crate) fn parse(file: &str, text: &str) -> Parsed {
     parsed
 }
 
+/// Reads one object that is no text, as the API server gives it.
+pub(crate) fn parse_value(value: Value) -> Parsed {
+    let mut parsed = Parsed::default();
+    parsed.read_object(value, &Origin { file: String::new(), document: 0, line: 0 });
+    for problem in &mut parsed.problems {
+        problem.origin = None;
+    }
+    parsed
+}
+
 /// Documents with the line that each starts on. Split before parsing, so that a malformed one cannot hide the next.
 fn split(text: &str) -> Vec<(usize, &str)> {
     let mut documents = Vec::new();

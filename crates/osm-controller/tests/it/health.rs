@@ -10,7 +10,7 @@ async fn not_ready_and_silent_before_the_manifests_are_read() {
     let lab = Lab::prepare(&[]).await;
     let listening = until("only the manifests are missing", async || {
         let (status, body) = lab.get("/health/ready").await;
-        (body == r#"{"pending":["manifests read and published"]}"#).then_some(status)
+        (body == r#"{"pending":["objects read and published"]}"#).then_some(status)
     });
     assert_eq!(listening.await, 503);
     assert_eq!(lab.get("/health/alive").await.0, 200);

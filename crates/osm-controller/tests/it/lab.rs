@@ -198,7 +198,7 @@ pub(crate) fn write_private(path: &std::path::Path, bytes: &[u8]) {
     file.write_all(bytes).unwrap();
 }
 
-async fn answer(channel: Channel, request: http::Request<tonic::body::Body>) -> (u16, String) {
+pub(crate) async fn answer(channel: Channel, request: http::Request<tonic::body::Body>) -> (u16, String) {
     let answer = channel.oneshot(request).await.unwrap();
     let status = answer.status().as_u16();
     (status, String::from_utf8(answer.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap())

@@ -4,6 +4,7 @@
 mod access;
 mod ads;
 mod certificate;
+mod cluster;
 mod health;
 mod lab;
 mod laws;

@@ -3,7 +3,7 @@
 //! `# keep: a.b, c` pins these fields of the Pod instead of all; `# native sidecars: no` is an older cluster.
 
 use osm_api::{Change, ManifestSet, MeshConfigSpec, Object, Problem, k8s};
-use osm_inject::{InjectPolicy, Injection, inject};
+use osm_inject::{InjectPolicy, Injection, NativeSidecars, inject};
 use osm_testkit::Case;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -15,7 +15,9 @@ use super::policy;
 fn pods_become_what_is_written() {
     osm_testkit::golden(env!("CARGO_MANIFEST_DIR"), "inject", |case| {
         let mut policy = policy();
-        policy.native_sidecars = case.option("native sidecars") != Some("no");
+        if case.option("native sidecars") == Some("no") {
+            policy.native_sidecars = NativeSidecars::by_server("1.28".parse().ok());
+        }
         let found = Manifests::read(case);
         let (policy, mut problems) = InjectPolicy::from_mesh_config(&found.mesh_config, policy);
         let injection = inject(&found.pod, &found.namespace, &policy, &mut StdRng::seed_from_u64(1));
@@ -25,7 +27,8 @@ fn pods_become_what_is_written() {
                 let pod = kept(case, serde_json::to_value(pod).unwrap());
                 json!({"injected": format!("{shape}: {why}"), "pod": pod, "problems": texts(&problems)})
             }
-            Ok(Injection::Skipped { why }) => json!({"skipped": why}),
+            Ok(Injection::Skipped { why, is_unmet: false }) => json!({"skipped": why}),
+            Ok(Injection::Skipped { why, is_unmet: true }) => json!({"skipped": why, "unmet": true}),
             Err(refusals) => json!({"refused": texts(&refusals), "problems": texts(&problems)}),
         })
     });

@@ -4,7 +4,7 @@
 mod golden;
 mod properties;
 
-use osm_inject::InjectPolicy;
+use osm_inject::{InjectPolicy, NativeSidecars};
 use osm_redirect::Redirect;
 
 /// The mesh of all tests.
@@ -24,6 +24,6 @@ fn policy() -> InjectPolicy {
         concurrency: None,
         privileged_init: false,
         redirect: Redirect::default(),
-        native_sidecars: true,
+        native_sidecars: NativeSidecars::Available,
     }
 }

@@ -95,8 +95,11 @@ fn injected(pod: &k8s::Pod, seed: u64) -> (k8s::Pod, Shape) {
     }
 }
 
+/// The user's containers, without their probes.
 fn of_user(containers: &[k8s::Container]) -> Vec<k8s::Container> {
-    containers.iter().filter(|c| ![INIT_CONTAINER, SIDECAR_CONTAINER].contains(&c.name.as_str())).cloned().collect()
+    let ours = [INIT_CONTAINER, SIDECAR_CONTAINER];
+    let users = containers.iter().filter(|container| !ours.contains(&container.name.as_str())).cloned();
+    users.map(|container| k8s::Container { liveness_probe: None, ..container }).collect()
 }
 
 fn namespace() -> k8s::Namespace {
@@ -133,12 +136,25 @@ fn pods() -> impl Strategy<Value = k8s::Pod> {
 }
 
 fn container(kind: &'static str) -> impl Strategy<Value = k8s::Container> {
-    (option::of("[a-z]{1,8}"), vec("[a-z]{0,8}", 0..3), option::of(0i64..1500)).prop_map(move |(image, args, uid)| {
-        let security_context =
-            uid.map(|uid| k8s::SecurityContext { run_as_user: Some(uid), ..k8s::SecurityContext::default() });
-        let name = kind.to_owned();
-        k8s::Container { name, image, args: Some(args), security_context, ..k8s::Container::default() }
-    })
+    let probe = option::of(0..2000i32);
+    (option::of("[a-z]{1,8}"), vec("[a-z]{0,8}", 0..3), option::of(0i64..1500), probe).prop_map(
+        move |(image, args, uid, port)| {
+            let security_context =
+                uid.map(|uid| k8s::SecurityContext { run_as_user: Some(uid), ..k8s::SecurityContext::default() });
+            let name = kind.to_owned();
+            let socket = |port| k8s::TCPSocketAction { port: k8s::IntOrString::Int(port), host: None };
+            let liveness_probe =
+                port.map(|port| k8s::Probe { tcp_socket: Some(socket(port)), ..k8s::Probe::default() });
+            k8s::Container {
+                name,
+                image,
+                args: Some(args),
+                security_context,
+                liveness_probe,
+                ..k8s::Container::default()
+            }
+        },
+    )
 }
 
 fn numbered(mut containers: Vec<k8s::Container>) -> Vec<k8s::Container> {

@@ -1,5 +1,6 @@
 //! One agent with its Envoy, its controller and its application, in a directory and on ports of their own.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -79,6 +80,7 @@ impl Lab {
             },
             state_dir: dir.join("state"),
             last_good_age: Some(Duration::from_secs(3600)),
+            probes: Vec::new(),
             envoy: EnvoyConfig {
                 program: envoy(),
                 log_level: "error".into(),
@@ -89,7 +91,12 @@ impl Lab {
             },
         };
         settings(&mut config);
-        let listeners = Listeners { status: any_port().await, admin: any_port().await, metrics: any_port().await };
+        let listeners = Listeners {
+            status: any_port().await,
+            admin: any_port().await,
+            metrics: any_port().await,
+            probes: BTreeMap::new(),
+        };
         let of = |listener: &TcpListener| listener.local_addr().unwrap();
         let (status, admin, metrics) = (of(&listeners.status), of(&listeners.admin), of(&listeners.metrics));
         let asked = CancellationToken::new();

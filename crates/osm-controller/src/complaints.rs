@@ -1,0 +1,133 @@
+//! Problems where their owners look: each becomes an Event on its object, once. `kubectl describe` then shows it.
+//!
+//! An Event's name comes from what it says, so that replicas and restarts do not repeat each other.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::api::PostParams;
+use kube::{Api, Client, Error};
+use osm_api::{Kind, ObjectKey, Problem, k8s};
+use osm_runtime::clock;
+use tokio::sync::mpsc::Receiver;
+use tokio_util::sync::CancellationToken;
+
+/// Problems that may wait to be written. What is beyond is in the log and in `/debug/problems`.
+pub(crate) const PROBLEMS_QUEUED_MAX: usize = 256;
+
+/// Between two Events: a mesh full of mistakes must not keep the API server busy.
+const INTERVAL: Duration = Duration::from_millis(200);
+
+/// The longest message that Kubernetes takes is 1,024 bytes.
+const MESSAGE_CHARS_MAX: usize = 900;
+
+/// The longest name that an object may have, less the hash.
+const NAME_CHARS_MAX: usize = 200;
+
+/// Writes down each problem that comes, until `stop`. What cannot be written is not tried again.
+pub(crate) async fn run(
+    client: Client,
+    mut problems: Receiver<Problem>,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    loop {
+        let problem = tokio::select! {
+            problem = problems.recv() => problem,
+            () = stop.cancelled() => return Ok(()),
+        };
+        let Some(problem) = problem else {
+            stop.cancelled().await;
+            return Ok(());
+        };
+        let Some(event) = event(&problem) else { continue };
+        let events: Api<k8s::Event> =
+            Api::namespaced(client.clone(), event.metadata.namespace.as_deref().unwrap_or_default());
+        match events.create(&PostParams::default(), &event).await {
+            Ok(_) => {}
+            Err(Error::Api(status)) if status.is_already_exists() => {}
+            Err(error) => tracing::debug!(subject = problem.subject, %error, "no Event about a problem"),
+        }
+        tokio::time::sleep(INTERVAL).await;
+    }
+}
+
+/// The Event about a problem, if it is one of an object.
+fn event(problem: &Problem) -> Option<k8s::Event> {
+    let key = subject(&problem.subject)?;
+    let words: String = words(problem).chars().take(MESSAGE_CHARS_MAX).collect();
+    let mut hasher = DefaultHasher::new();
+    (&problem.subject, &words).hash(&mut hasher);
+    let short: String = key.name.chars().take(NAME_CHARS_MAX).collect();
+    // What has no namespace has its Events in the default one.
+    let namespace = if key.namespace.is_empty() { "default".to_owned() } else { key.namespace.clone() };
+    let now = Some(Time(clock::now()));
+    Some(k8s::Event {
+        metadata: k8s::ObjectMeta {
+            name: Some(format!("{short}.{:016x}", hasher.finish())),
+            namespace: Some(namespace),
+            ..Default::default()
+        },
+        involved_object: k8s::ObjectReference {
+            api_version: Some(key.kind.api_version().to_owned()),
+            kind: Some(key.kind.name().to_owned()),
+            name: Some(key.name),
+            namespace: Some(key.namespace).filter(|namespace| !namespace.is_empty()),
+            ..Default::default()
+        },
+        type_: Some("Warning".to_owned()),
+        reason: Some(format!("{:?}", problem.reason)),
+        message: Some(words),
+        source: Some(k8s::EventSource { component: Some("osm-controller".to_owned()), host: None }),
+        first_timestamp: now.clone(),
+        last_timestamp: now,
+        count: Some(1),
+        ..Default::default()
+    })
+}
+
+/// A problem in words, without the object, which the Event names itself.
+fn words(problem: &Problem) -> String {
+    let without = Problem { origin: None, subject: String::new(), ..problem.clone() };
+    without.to_string()
+}
+
+/// The object that a problem's subject names.
+fn subject(subject: &str) -> Option<ObjectKey> {
+    let (kind, name) = subject.split_once(' ')?;
+    let kind = Kind::ALL.into_iter().find(|known| known.name() == kind)?;
+    match (name.split_once('/'), kind.is_namespaced()) {
+        (Some((namespace, name)), true) => Some(ObjectKey::new(kind, namespace, name)),
+        (None, false) => Some(ObjectKey::new(kind, "", name)),
+        (Some(_), false) | (None, true) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use osm_api::Reason;
+
+    fn problem(subject: &str) -> Problem {
+        Problem::new(subject, Reason::Missing, "no such service").with_field("spec.backend").with_hint("make it")
+    }
+
+    #[test]
+    fn an_event_is_on_the_object_and_has_the_same_name_for_the_same_words() {
+        let event = event(&problem("TrafficTarget shop/g")).unwrap();
+        let object = event.involved_object.clone();
+        assert_eq!((object.kind.as_deref(), object.namespace.as_deref()), (Some("TrafficTarget"), Some("shop")));
+        assert_eq!(event.message.as_deref(), Some("spec.backend: no such service; make it"));
+        assert_eq!(event.metadata.name, super::event(&problem("TrafficTarget shop/g")).unwrap().metadata.name);
+        let other = problem("TrafficTarget shop/g").with_hint("something else");
+        assert_ne!(event.metadata.name, super::event(&other).unwrap().metadata.name);
+    }
+
+    #[test]
+    fn what_names_no_object_has_no_event() {
+        for subject in ["", "Pod", "Pod web", "Namespace a/b", "Gadget a/b"] {
+            assert!(event(&problem(subject)).is_none(), "{subject}");
+        }
+        assert_eq!(event(&problem("Namespace shop")).unwrap().metadata.namespace.as_deref(), Some("default"));
+    }
+}

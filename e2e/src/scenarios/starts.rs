@@ -1,0 +1,157 @@
+//! How pods start on a real kubelet: at once, and not at all when a part of the mesh is missing.
+
+use std::fs;
+
+use anyhow::{Context, Result, ensure};
+
+use super::manifests::{demo_pod, mesh_namespace, once_pod, plain_namespace, service, service_account};
+use super::open_shop;
+use crate::Choice;
+use crate::lab::{Lab, PodStatus, wait_for};
+
+/// Pods of the one-shot kind.
+const PODS: u32 = 50;
+
+/// As many of them at once; more only measures how slow two cores are.
+const BATCH: u32 = 10;
+
+const DEMO_IMAGE: &str = "--image=openservicemesh/osm-demo:latest-main";
+
+/// What OSM's users could not do: a pod that connects once, at once, and is never restarted.
+pub(super) fn kubectl_run_connects_at_once(choice: &Choice) -> Result<String> {
+    let lab = open_shop(choice)?;
+    let names: Vec<String> = (0..PODS).map(|number| format!("run-{number}")).collect();
+    for batch in names.chunks(BATCH as usize) {
+        for name in batch {
+            lab.kubectl(&[
+                "run",
+                name,
+                "--namespace=shop",
+                "--restart=Never",
+                DEMO_IMAGE,
+                "--image-pull-policy=Never",
+                "--",
+                "once",
+                "http://server.shop/",
+            ])?
+            .success()?;
+        }
+        for name in batch {
+            let full_name = format!("shop/{name}");
+            let pod = lab.wait_for(&full_name, "over", PodStatus::is_over)?;
+            let said = lab.logs(&full_name, name)?;
+            ensure!(pod.exit_code(name) == Some(0), "{full_name} failed: {said}");
+            ensure!(pod.containers.iter().any(|container| container.name == "envoy"), "{full_name} has no sidecar");
+        }
+        lab.kubectl(&[&["delete", "pod", "--namespace=shop"], &texts(batch)[..]].concat())?.success()?;
+    }
+    Ok(format!("{PODS} of {PODS} succeeded"))
+}
+
+/// With the sidecar's image missing, or `osm-init` unable to run, the kubelet starts what it can. None of it is heard.
+pub(super) fn nothing_leaves_unmeshed(choice: &Choice) -> Result<String> {
+    let first = [
+        mesh_namespace("shop"),
+        plain_namespace("plain"),
+        service_account("shop", "server"),
+        service_account("shop", "client"),
+        service_account("plain", "client"),
+        service("shop", "server", "{name: http, port: 80, targetPort: 8080}"),
+        demo_pod("shop", "server", "server", "serve, --port, '8080', --name, server"),
+    ];
+    let lab = Lab::up(choice, &first.concat())?;
+    let missing = lacking(&lab, "image", "openservicemesh/no-such-image:latest-main")?;
+    // It has no `osm-sidecar`, so the container of `osm-init` cannot even be made.
+    let failing = lacking(&lab, "initContainerImage", "openservicemesh/osm-demo:latest-main")?;
+    Ok(format!("no packet with the sidecar's image missing ({missing}), nor with osm-init failing ({failing})"))
+}
+
+/// Starts a pod of each shape while one image is wrong, and listens on the node; gives back what Kubernetes says.
+fn lacking(lab: &Lab, field: &str, image: &str) -> Result<String> {
+    let server = lab.wait_ready("shop/server")?.ip.context("the server has no address")?;
+    let service = lab.cluster_ip("shop/server")?;
+    let _undone_at_the_end = WrongImage::set(lab, field, image)?;
+    let file = format!("{field}.txt");
+    let filter = format!("tcp[tcpflags] & tcp-syn != 0 and (host {server} or host {service})");
+    // Its own limit ends it if this scenario fails half-way.
+    let tcpdump = ["timeout", "120", "tcpdump", "--immediate-mode", "-l", "-n", "-i", "any", &filter];
+    let mut capture = lab.node_into_file(&tcpdump, &file)?;
+    let pods: Vec<String> =
+        ["init", "native"].iter().map(|shape| format!("{shape}-without-{}", field.to_lowercase())).collect();
+    for (pod, shape) in pods.iter().zip(["init", "native"]) {
+        lab.apply(&once_pod(pod, &format!("openservicemesh.io/startup: {shape}")))?;
+    }
+    let reasons: Vec<String> = pods.iter().map(|pod| waiting_reason(lab, pod)).collect::<Result<_>>()?;
+    // What a pod outside the mesh sends is seen, so what the others had sent before would be.
+    let plain = format!("plain-{}", field.to_lowercase());
+    let outside = once_pod(&plain, "").replace("namespace: shop", "namespace: plain");
+    lab.apply(&outside)?;
+    let outside = lab.wait_for(&format!("plain/{plain}"), "over", PodStatus::is_over)?;
+    let outside = outside.ip.context("the pod outside the mesh has no address")?;
+    wait_for("the pod outside the mesh is heard", || {
+        ensure!(!capture.has_ended()?, "tcpdump has ended");
+        ensure!(fs::read_to_string(lab.path(&file))?.contains(&format!("IP {outside}.")), "it is not");
+        Ok(())
+    })?;
+    lab.node(&["pkill", "-x", "tcpdump"])?.success()?;
+    let heard = fs::read_to_string(lab.path(&file))?;
+    let status = lab.status()?;
+    for pod in &pods {
+        let found = status.pods.iter().find(|it| it.name == *pod).context("the pod is gone")?;
+        let ip = found.ip.as_ref().with_context(|| format!("{pod} has no address, so it proves nothing"))?;
+        ensure!(!heard.contains(&format!("IP {ip}.")), "{pod} was heard:\n{heard}");
+    }
+    Ok(reasons.join(", "))
+}
+
+/// The first reason why a container of a pod does not run.
+fn waiting_reason(lab: &Lab, pod: &str) -> Result<String> {
+    const ASK: &str = "-o=jsonpath={.status.initContainerStatuses[*].state.waiting.reason} {.status.containerStatuses[*].state.waiting.reason}";
+    wait_for(&format!("Kubernetes says why {pod} does not run"), || {
+        let said = lab.kubectl(&["get", "pod", pod, "--namespace=shop", ASK])?.success()?;
+        let reasons =
+            said.split_whitespace().filter(|reason| !["PodInitializing", "ContainerCreating"].contains(reason));
+        Ok(reasons.last().context("it says nothing yet")?.to_owned())
+    })
+}
+
+/// A wrong image in the MeshConfig, as long as it lives.
+struct WrongImage<'a> {
+    lab: &'a Lab,
+    field: &'a str,
+}
+
+impl<'a> WrongImage<'a> {
+    /// Sets it and waits until pods get it.
+    fn set(lab: &'a Lab, field: &'a str, image: &str) -> Result<WrongImage<'a>> {
+        let undo = WrongImage { lab, field };
+        undo.patch(&format!("\"{image}\""))?;
+        let pod = lab.write("try.yaml", &once_pod("try", ""))?;
+        let pod = pod.to_str().context("paths of labs are made of ASCII")?;
+        wait_for("pods get the image", || {
+            let made = lab.kubectl(&["create", "--dry-run=server", "-o", "yaml", "-f", pod])?.success()?;
+            ensure!(made.contains(image), "they do not yet");
+            Ok(())
+        })?;
+        Ok(undo)
+    }
+
+    fn patch(&self, image: &str) -> Result<()> {
+        let patch = format!("{{\"spec\":{{\"sidecar\":{{\"{}\":{image}}}}}}}", self.field);
+        self.lab
+            .kubectl(&["patch", "meshconfig", "osm-mesh-config", "-n", "osm-system", "--type=merge", "-p", &patch])?
+            .success()?;
+        Ok(())
+    }
+}
+
+impl Drop for WrongImage<'_> {
+    fn drop(&mut self) {
+        // There is nobody to tell; the next scenario's pods would not start, which says so.
+        self.patch("null").ok();
+    }
+}
+
+fn texts(names: &[String]) -> Vec<&str> {
+    names.iter().map(String::as_str).collect()
+}
