@@ -30,19 +30,21 @@ pub(crate) async fn run(arguments: UninstallMesh, before: Target) -> anyhow::Res
     let chosen: Vec<&Mesh> = match &arguments.mesh_name {
         Some(name) => match meshes::named(&all, name) {
             Ok(mesh) => vec![mesh],
-            // Scripts take a mesh away before they install it.
-            Err(_) if arguments.force && !arguments.delete_cluster_wide_resources => {
-                render::say(&format!("there is no mesh {name}; nothing to do"));
-                return Ok(ExitCode::SUCCESS);
-            }
+            // Scripts take a mesh away before they install it, and one that did not get far has no controller.
             Err(_) if arguments.force => Vec::new(),
             Err(failure) => return Err(failure.into()),
         },
         None => all.iter().collect(),
     };
     if chosen.is_empty() {
-        render::say("there is no mesh in this cluster");
+        let name = arguments.mesh_name.as_deref().unwrap_or("osm");
+        render::say(&format!("there is no mesh {name}"));
+        // A name that is not right must not cost another mesh its settings and its authority.
+        if arguments.force && all.iter().all(|mesh| mesh.namespace != target.osm_namespace()) {
+            leftovers(&cluster, name, target.osm_namespace(), &arguments).await?;
+        }
     }
+    let mut stay: Vec<&Mesh> = all.iter().collect();
     for mesh in chosen {
         if !arguments.force && !agreed(&format!("Uninstall OSM [mesh name: {}]? [y/n] ", mesh.name))? {
             render::line(&format!("OSM [mesh name: {}] not uninstalled", mesh.name));
@@ -57,15 +59,28 @@ pub(crate) async fn run(arguments: UninstallMesh, before: Target) -> anyhow::Res
             cluster.delete(&NAMESPACE, "", &mesh.namespace).await?;
             until_namespace_is_gone(&cluster, &mesh.namespace, arguments.timeout).await?;
         }
+        stay.retain(|other| *other != mesh);
         render::line(&format!("OSM [mesh name: {}] in namespace [{}] uninstalled", mesh.name, mesh.namespace));
         if !mesh.namespaces.is_empty() {
             render::say(&format!("pods keep their sidecars until they are restarted: {}", mesh.namespaces.join(", ")));
         }
     }
     if arguments.delete_cluster_wide_resources {
-        cluster_wide(&cluster, &all, arguments.mesh_name.as_deref(), arguments.timeout).await?;
+        cluster_wide(&cluster, &stay, arguments.timeout).await?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What an installation that ended early left behind.
+async fn leftovers(cluster: &Cluster, mesh: &str, namespace: &str, arguments: &UninstallMesh) -> anyhow::Result<()> {
+    everything(cluster, mesh, namespace, &arguments.ca_bundle_secret_name, arguments.timeout).await?;
+    let labels = format!("{OURS},app.kubernetes.io/instance={mesh}");
+    let ours = cluster.labelled(&NAMESPACE, &labels).await?;
+    if arguments.delete_namespace && ours.iter().any(|it| it.metadata.name.as_deref() == Some(namespace)) {
+        cluster.delete(&NAMESPACE, "", namespace).await?;
+        until_namespace_is_gone(cluster, namespace, arguments.timeout).await?;
+    }
+    Ok(())
 }
 
 /// Deletes what was installed, and what the controller made of it: MeshConfig, authority, lease.
@@ -83,13 +98,13 @@ pub(crate) async fn everything(
             cluster.delete(kind, &object.metadata.namespace.unwrap_or_default(), &name).await?;
         }
     }
-    cluster.delete(&MESH_CONFIG, namespace, MESH_CONFIG_NAME).await?;
-    cluster.delete(&SECRET, namespace, secret).await?;
-    cluster.delete(&LEASE, namespace, "osm-controller").await?;
-    // The pods go with their Deployment, and it is gone when they are.
+    // The pods go with their Deployment, and it is gone when they are. Until then they could make these anew.
     for kind in &OF_CHART {
         until_gone(cluster, kind, &labels, timeout).await?;
     }
+    cluster.delete(&MESH_CONFIG, namespace, MESH_CONFIG_NAME).await?;
+    cluster.delete(&SECRET, namespace, secret).await?;
+    cluster.delete(&LEASE, namespace, "osm-controller").await?;
     Ok(())
 }
 
@@ -104,14 +119,8 @@ async fn leave(cluster: &Cluster, namespace: &str) -> anyhow::Result<()> {
 }
 
 /// Deletes CRDs, unless another mesh needs them.
-async fn cluster_wide(
-    cluster: &Cluster,
-    before: &[Mesh],
-    uninstalled: Option<&str>,
-    timeout: Duration,
-) -> anyhow::Result<()> {
-    let others: Vec<String> =
-        before.iter().filter(|mesh| uninstalled.is_some_and(|it| it != mesh.name)).map(Mesh::described).collect();
+async fn cluster_wide(cluster: &Cluster, stay: &[&Mesh], timeout: Duration) -> anyhow::Result<()> {
+    let others: Vec<String> = stay.iter().map(|mesh| mesh.described()).collect();
     if !others.is_empty() {
         let message = format!("CRDs stay: {} needs them", others.join(" and "));
         return Err(Failure { message, hint: "uninstall that one first".into() }.into());

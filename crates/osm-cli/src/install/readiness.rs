@@ -34,21 +34,24 @@ pub(super) fn judge(observed: &Observed) -> Verdict {
     let Some(deployment) = &observed.deployment else {
         return Verdict::Waiting("for the Deployment osm-controller".into());
     };
-    if let Some(failure) = observed.pods.iter().find_map(|pod| pod_failure(pod, &observed.last_words)) {
+    let status = deployment.status.clone().unwrap_or_default();
+    if status.observed_generation < deployment.metadata.generation {
+        return Verdict::Waiting("for the cluster to look at the Deployment osm-controller".into());
+    }
+    let pods = newest(&observed.pods);
+    if let Some(failure) = pods.iter().find_map(|pod| pod_failure(pod, &observed.last_words)) {
         return Verdict::Failed(failure);
     }
     if let Some(failure) = refused(deployment) {
         return Verdict::Failed(failure);
     }
-    let status = deployment.status.clone().unwrap_or_default();
     let wanted = deployment.spec.replicas.unwrap_or(1);
-    let is_seen = status.observed_generation >= deployment.metadata.generation;
     let updated = status.updated_replicas.unwrap_or_default();
     // Replicas of the version before are available too.
     let is_replaced = status.replicas.unwrap_or_default() == updated;
     let available = status.available_replicas.unwrap_or_default();
-    if !is_seen || updated < wanted || !is_replaced || available < wanted {
-        let waits: Vec<String> = observed.pods.iter().filter_map(waits_for).collect();
+    if updated < wanted || !is_replaced || available < wanted {
+        let waits: Vec<String> = pods.iter().filter_map(|pod| waits_for(pod)).collect();
         let of_pods = if waits.is_empty() { String::new() } else { format!(": {}", waits.join("; ")) };
         return Verdict::Waiting(format!("for the controller, {} of {wanted} ready{of_pods}", available.min(updated)));
     }
@@ -56,6 +59,13 @@ pub(super) fn judge(observed: &Observed) -> Verdict {
         [] => Verdict::Ready,
         names => Verdict::Waiting(format!("for the controller to complete {}", names.join(", "))),
     }
+}
+
+/// The pods of the newest template. Those of the one before may be broken, and an upgrade may be what mends it.
+fn newest(pods: &[Pod]) -> Vec<&Pod> {
+    let template = |pod: &Pod| pod.metadata.labels.as_ref().and_then(|labels| labels.get("pod-template-hash").cloned());
+    let last = pods.iter().max_by_key(|pod| pod.metadata.creation_timestamp.as_ref().map(|time| time.0));
+    pods.iter().filter(|pod| last.is_some_and(|last| template(last) == template(pod))).collect()
 }
 
 fn containers(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
@@ -189,15 +199,31 @@ mod tests {
         let ready = Observed { deployment: Some(deployment(1, 1)), ..Observed::default() };
         check(ready.clone(), "ready");
         check(Observed::default(), "waiting for the Deployment");
-        check(
-            Observed { deployment: Some(deployment(1, 2)), ..Observed::default() },
-            "waiting for the controller, 1 of 1",
-        );
+        let unseen = Observed { deployment: Some(deployment(1, 2)), ..Observed::default() };
+        check(unseen, "waiting for the cluster to look at the Deployment");
         let webhook = vec!["osm-webhook-osm".to_owned()];
         check(Observed { webhooks_without_authority: webhook, ..ready }, "complete osm-webhook-osm");
         let creating = pod(json!({"waiting": {"reason": "ContainerCreating"}}), 0);
         let starting = Observed { deployment: Some(deployment(0, 1)), pods: vec![creating], ..Observed::default() };
         check(starting, "waiting for the controller, 0 of 1 ready: osm-controller-1 ContainerCreating");
+    }
+
+    #[test]
+    fn an_upgrade_is_not_judged_by_the_pods_that_it_replaces() {
+        let of = |hash: &str, time: &str, reason: &str| {
+            let mut pod = pod(json!({"waiting": {"reason": reason}}), 0);
+            pod.metadata.labels = Some([("pod-template-hash".to_owned(), hash.to_owned())].into());
+            pod.metadata.creation_timestamp = serde_json::from_value(json!(time)).unwrap();
+            pod
+        };
+        let pods = vec![
+            of("new", "2026-01-01T00:00:02Z", "ContainerCreating"),
+            of("old", "2026-01-01T00:00:01Z", "ImagePullBackOff"),
+        ];
+        check(
+            Observed { deployment: Some(deployment(0, 1)), pods, ..Observed::default() },
+            "waiting for the controller",
+        );
     }
 
     #[test]

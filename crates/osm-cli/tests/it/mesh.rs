@@ -78,12 +78,17 @@ fn what_the_controller_made_goes_with_the_mesh_and_crds_stay() {
     let settings = "/apis/config.openservicemesh.io/v1alpha2/namespaces/osm-system/meshconfigs/osm-mesh-config";
     api.put(secret, json!({"metadata": {"name": "osm-ca-bundle"}}));
     api.put(settings, json!({"metadata": {"name": "osm-mesh-config"}}));
+    assert!(done(&api, "uninstall mesh --force --mesh-name ohm").contains("there is no mesh ohm"));
+    assert!(api.get(secret).is_some() && api.get(settings).is_some());
+    // Nobody answers the question, so nothing happens.
+    refused(&api, "uninstall mesh -a", "CRDs stay: mesh osm in namespace osm-system needs them");
+    assert!(api.get(secret).is_some() && api.get(DEPLOYMENT).is_some());
     done(&api, "uninstall mesh --force --mesh-name osm");
     let left = api.paths();
     assert_eq!(left.iter().filter(|path| path.contains("customresourcedefinitions")).count(), 12);
     let others: Vec<_> = left.iter().filter(|path| !path.contains("customresourcedefinitions")).collect();
     assert_eq!(others, ["/api/v1/namespaces/osm-system"]);
-    assert!(done(&api, "uninstall mesh -f --mesh-name osm").contains("there is no mesh osm; nothing to do"));
+    assert!(done(&api, "uninstall mesh -f --mesh-name osm").contains("there is no mesh osm\n"));
 }
 
 #[test]
