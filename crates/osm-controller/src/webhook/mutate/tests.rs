@@ -139,19 +139,21 @@ fn pods() -> impl Strategy<Value = Value> {
 }
 
 fn containers(kind: &'static str) -> impl Strategy<Value = Vec<Value>> {
-    let container = (option::of(0..9), option::of(1..2000_i32), any::<bool>()).prop_map(|(newer, port, is_mounted)| {
-        let mut container = json!({"resources": {}, "terminationMessagePath": "/dev/termination-log"});
-        if let Some(newer) = newer {
-            container["newField"] = newer.into();
-        }
-        if let Some(port) = port {
-            container["readinessProbe"] = json!({"httpGet": {"port": port, "path": "/ok", "scheme": "HTTP"}});
-        }
-        if is_mounted {
-            container["volumeMounts"] = json!([{"name": "v", "mountPath": "/v"}]);
-        }
-        container
-    });
+    let container = (option::of(0..9), option::of(1..2000_i32), any::<bool>()).prop_map(
+        |(newer, port, is_mounted): (Option<i32>, _, _)| {
+            let mut container = json!({"resources": {}, "terminationMessagePath": "/dev/termination-log"});
+            if let Some(newer) = newer {
+                container["newField"] = newer.into();
+            }
+            if let Some(port) = port {
+                container["readinessProbe"] = json!({"httpGet": {"port": port, "path": "/ok", "scheme": "HTTP"}});
+            }
+            if is_mounted {
+                container["volumeMounts"] = json!([{"name": "v", "mountPath": "/v"}]);
+            }
+            container
+        },
+    );
     vec(container, 0..3).prop_map(move |mut containers| {
         for (index, container) in containers.iter_mut().enumerate() {
             container["name"] = format!("{kind}-{index}").into();

@@ -77,7 +77,7 @@ async fn a_pod_of_the_mesh_comes_back_with_a_patch() {
     assert_eq!((&response["uid"], &response["allowed"]), (&json!("u-1"), &json!(true)), "{response}");
     let patch = base64::engine::general_purpose::STANDARD.decode(response["patch"].as_str().unwrap()).unwrap();
     let mut patched = pod();
-    json_patch::patch(&mut patched, &serde_json::from_slice(&patch).unwrap()).unwrap();
+    json_patch::patch(&mut patched, &serde_json::from_slice::<json_patch::Patch>(&patch).unwrap()).unwrap();
     assert_eq!(patched["spec"]["containers"][0]["name"], "envoy");
     assert_eq!(patched["spec"]["containers"][0]["image"], "sidecar");
 }
