@@ -10,7 +10,9 @@ mod watch;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Parser)]
 #[command(name = "osm-demo", about, version)]
@@ -79,11 +81,13 @@ enum Program {
 async fn main() -> ExitCode {
     let result = match Arguments::parse().program {
         Program::Serve { port, name } => server::serve(port, name).await,
-        Program::Greet { port } => server::greet(port).await,
-        Program::Hear { target } => client::hear(&target).await,
-        Program::Once { url } => client::once(&url).await,
-        Program::Keep { url, seconds } => client::keep(&url, Duration::from_secs(seconds)).await,
-        Program::Watch { urls, pause_ms } => watch::run(&urls, Duration::from_millis(pause_ms)).await,
+        Program::Greet { port } => until_told_to_end(server::greet(port)).await,
+        Program::Hear { target } => until_told_to_end(client::hear(&target)).await,
+        Program::Once { url } => until_told_to_end(client::once(&url)).await,
+        Program::Keep { url, seconds } => until_told_to_end(client::keep(&url, Duration::from_secs(seconds))).await,
+        Program::Watch { urls, pause_ms } => {
+            until_told_to_end(watch::run(&urls, Duration::from_millis(pause_ms))).await
+        }
         Program::Load { url, rate, seconds } => load::run(&url, rate, Duration::from_secs(seconds)).await,
     };
     match result {
@@ -92,6 +96,15 @@ async fn main() -> ExitCode {
             say(&format!("failed: {error:#}"));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// The first process of a container gets no signal that it does not ask for, and would be waited for in vain.
+async fn until_told_to_end(program: impl Future<Output = Result<()>>) -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("asking for SIGTERM")?;
+    tokio::select! {
+        _ = terminate.recv() => bail!("told to end"),
+        result = program => result,
     }
 }
 

@@ -243,7 +243,15 @@ fn is_list(path: &str) -> bool {
 }
 
 fn status(code: u16, message: &str) -> (u16, Value) {
-    (code, json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "message": message}))
+    let reason = match code {
+        403 => "Forbidden",
+        404 => "NotFound",
+        409 => "AlreadyExists",
+        _ => "",
+    };
+    let mut status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure"});
+    (status["code"], status["message"], status["reason"]) = (code.into(), message.into(), reason.into());
+    (code, status)
 }
 
 /// Maps and lists item by item; null takes away.
