@@ -77,7 +77,7 @@ fn decode(object: &Value, request: &Request) -> (Option<Object>, Vec<Problem>) {
         Change::Apply(object, _) => Some(*object),
         Change::Delete(_) => None,
     });
-    (objects.last().filter(|_| !is_refused), update.problems)
+    (objects.next_back().filter(|_| !is_refused), update.problems)
 }
 
 /// Whether an object of which this is true should not be kept.
