@@ -73,7 +73,7 @@ fn decode(object: &Value, request: &Request) -> (Option<Object>, Vec<Problem>) {
     }
     let update = ManifestSet::default().put("request", &object.to_string());
     let is_refused = update.problems.iter().any(|problem| is_fault(problem.reason));
-    let objects = update.changes.into_iter().filter_map(|change| match change {
+    let mut objects = update.changes.into_iter().filter_map(|change| match change {
         Change::Apply(object, _) => Some(*object),
         Change::Delete(_) => None,
     });
