@@ -99,10 +99,9 @@ open_shops() {
   done
 }
 
-# With egress a proxy passes on what it knows no route for, and the thief would be refused by the store, not by its own proxy.
 set_permissive() {
   kubectl patch meshconfig osm-mesh-config -n osm-system --type=merge \
-    -p "{\"spec\":{\"traffic\":{\"enablePermissiveTrafficPolicyMode\":$1,\"enableEgress\":false}}}"
+    -p "{\"spec\":{\"traffic\":{\"enablePermissiveTrafficPolicyMode\":$1}}}"
 }
 
 deny_the_thief() {
