@@ -95,11 +95,7 @@ pub(crate) fn sidecar(policy: &InjectPolicy, choice: &Choice, redirect: &Redirec
         ]),
         lifecycle: is_merged.then(rules_first),
         startup_probe: (choice.hold == Hold::Container).then(held_until_programmed),
-        readiness_probe: Some(k8s::Probe {
-            http_get: Some(ready),
-            period_seconds: Some(1),
-            ..k8s::Probe::default()
-        }),
+        readiness_probe: Some(k8s::Probe { http_get: Some(ready), period_seconds: Some(1), ..k8s::Probe::default() }),
         resources: policy.resources.clone(),
         security_context: Some(if is_merged { rights_to_give_up() } else { unprivileged(policy) }),
         volume_mounts: Some(vec![mount(SIDECAR_VOLUME, STATE_DIR, None), mount(TOKEN_VOLUME, TOKEN_DIR, Some(true))]),

@@ -77,8 +77,7 @@ impl FromStr for Upstream {
     type Err = UpstreamError;
 
     fn from_str(text: &str) -> Result<Upstream, UpstreamError> {
-        let (namespace, rest) =
-            text.split_once('/').ok_or_else(|| UpstreamError::NoNamespace(text.to_owned()))?;
+        let (namespace, rest) = text.split_once('/').ok_or_else(|| UpstreamError::NoNamespace(text.to_owned()))?;
         let (service, port) = match rest.split_once(':') {
             Some((service, port)) => (service, Some(port)),
             None => (rest, None),

@@ -56,11 +56,13 @@ impl Chooser<'_> {
     /// The wish, if it can be had.
     fn possible<'w>(&mut self, wish: &'w Wish<Shape>) -> Result<Option<&'w Wish<Shape>>, Vec<Problem>> {
         let (message, hint) = match (wish.what, self.missing_native()) {
-            (Shape::Native | Shape::Merged, Some(why)) => {
-                (format!("there are no native sidecars: {why}"), "write init, or leave it out; or keep the pod to newer nodes")
-            }
+            (Shape::Native | Shape::Merged, Some(why)) => (
+                format!("there are no native sidecars: {why}"),
+                "write init, or leave it out; or keep the pod to newer nodes",
+            ),
             (Shape::Merged, None) if self.policy.privileged_init => {
-                let message = "the mesh has enablePrivilegedInitContainer, and a sidecar must not be privileged".to_owned();
+                let message =
+                    "the mesh has enablePrivilegedInitContainer, and a sidecar must not be privileged".to_owned();
                 (message, "write native or init, or leave it out")
             }
             (Shape::Init | Shape::Native | Shape::Merged, _) => return Ok(Some(wish)),
@@ -86,11 +88,23 @@ impl Chooser<'_> {
             return Ok((hold.what, asked));
         }
         let (message, hint) = match (self.missing_native(), shape) {
-            (Some(why), _) => (format!("there are no native sidecars: {why}"), "write kernel: then connections wait; or keep the pod to newer nodes"),
-            (None, Some(wish)) if wish.asker >= hold.asker => {
-                (format!("{} asks for the shape init, in which the application starts together with the sidecar", wish.place), "write kernel: then connections wait; or ask for native or merged")
+            (Some(why), _) => (
+                format!("there are no native sidecars: {why}"),
+                "write kernel: then connections wait; or keep the pod to newer nodes",
+            ),
+            (None, Some(wish)) if wish.asker >= hold.asker => (
+                format!(
+                    "{} asks for the shape init, in which the application starts together with the sidecar",
+                    wish.place
+                ),
+                "write kernel: then connections wait; or ask for native or merged",
+            ),
+            (None, _) => {
+                return Ok((
+                    Hold::Container,
+                    Some((Shape::Native, format!("{} holds the application back", hold.place))),
+                ));
             }
-            (None, _) => return Ok((Hold::Container, Some((Shape::Native, format!("{} holds the application back", hold.place))))),
         };
         let message = format!("the application cannot be held back: {message}");
         match hold.asker {

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use osm_api::{INIT_CONTAINER, MONITORED_BY, SIDECAR_CONTAINER, SIDECAR_INJECTION, STARTUP, UNMESHED_INIT_CONTAINERS, k8s};
+use osm_api::{
+    INIT_CONTAINER, MONITORED_BY, SIDECAR_CONTAINER, SIDECAR_INJECTION, STARTUP, UNMESHED_INIT_CONTAINERS, k8s,
+};
 use osm_inject::{Injection, Shape, inject};
 use proptest::collection::vec;
 use proptest::option;
