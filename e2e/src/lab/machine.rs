@@ -107,6 +107,15 @@ impl Driver for Machine {
         Ok(())
     }
 
+    fn kill_sidecar(&self, pod: &str) -> Result<()> {
+        // From outside: no signal from inside its own namespace ends a first process.
+        let status = self.status()?;
+        let found = status.pods.iter().find(|found| found.full_name() == pod).context("there is no such pod")?;
+        let process = found.container("envoy").and_then(|sidecar| sidecar.pid).context("its sidecar does not run")?;
+        self.node(&["kill", "-KILL", &process.to_string()]).run()?.success()?;
+        Ok(())
+    }
+
     fn process(&self, pod: &str, program: &str) -> Result<String> {
         let found = self.exec(pod, Some("envoy"), &["pgrep", "-x", program]).run()?.success()?;
         Ok(found.lines().next().with_context(|| format!("no {program} runs in {pod}"))?.to_owned())
