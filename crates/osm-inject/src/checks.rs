@@ -72,8 +72,8 @@ pub(crate) fn warnings(
 }
 
 const NATIVE_HINT: &str = "the shape native has no such limit; it needs Kubernetes 1.29";
-const OWN_INITS_HINT: &str = "the shape native has no such limit; it needs Kubernetes 1.29; or name those that need the \
-                              network in openservicemesh.io/unmeshed-init-containers, and they run outside of the mesh";
+const OWN_INITS_HINT: &str = "the shape native (Kubernetes 1.29) has no such limit; or name them in \
+                              openservicemesh.io/unmeshed-init-containers to run outside of the mesh";
 
 /// The user's containers, each with its place.
 fn of_user(spec: &k8s::PodSpec, is_injected: bool) -> impl Iterator<Item = (String, &k8s::Container)> {
