@@ -129,7 +129,8 @@ pub(super) fn sidecar_killed_without_controller(choice: &Choice) -> Result<Strin
     Ok(String::new())
 }
 
-fn number_after(text: &str, mark: &str) -> Option<u64> {
+/// The number behind a mark in what a program said.
+pub(super) fn number_after(text: &str, mark: &str) -> Option<u64> {
     let rest = &text[text.find(mark)? + mark.len()..];
     rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
