@@ -55,10 +55,9 @@ pub(crate) fn warnings(
             let hint = "leave it out of openservicemesh.io/unmeshed-init-containers to have it meshed";
             warn(&field, Reason::Unsupported, message.to_owned(), hint);
         }
-        if calls_hook(container) {
-            let message = "the kubelet calls the hook from the node, so the call ends at the proxy";
-            let hint = "use a command, or exclude the port with openservicemesh.io/inbound-port-exclusion-list";
-            warn(&format!("{field}.lifecycle"), Reason::Unsupported, message.to_owned(), hint);
+        if shape == Shape::Init && has_http_post_start(container) {
+            let message = "the kubelet calls this hook once, through the sidecar, which may not listen yet";
+            warn(&format!("{field}.lifecycle.postStart"), Reason::Unsupported, message.to_owned(), NATIVE_HINT);
         }
         for (index, port) in container.ports.iter().flatten().enumerate() {
             if is_port_of_sidecar(port.container_port, policy) {
@@ -84,11 +83,9 @@ fn of_user(spec: &k8s::PodSpec, is_injected: bool) -> impl Iterator<Item = (Stri
     inits.chain(apps).filter(move |(_, container)| !(is_injected && is_ours(container)))
 }
 
-/// Whether a hook goes over the network.
-fn calls_hook(container: &k8s::Container) -> bool {
-    let lifecycle = container.lifecycle.as_ref();
-    let hooks = lifecycle.into_iter().flat_map(|hooks| [&hooks.post_start, &hooks.pre_stop]).flatten();
-    hooks.into_iter().any(|hook| hook.http_get.is_some() || hook.tcp_socket.is_some())
+fn has_http_post_start(container: &k8s::Container) -> bool {
+    let hook = container.lifecycle.as_ref().and_then(|hooks| hooks.post_start.as_ref());
+    hook.is_some_and(|hook| hook.http_get.is_some())
 }
 
 fn taken_name(subject: &str, field: &str, container: &k8s::Container) -> Option<Problem> {
