@@ -65,6 +65,11 @@ impl Chooser<'_> {
                     "the mesh has enablePrivilegedInitContainer, and a sidecar must not be privileged".to_owned();
                 (message, "write native or init, or leave it out")
             }
+            (Shape::Merged, None) if is_token_for_root_alone(self.spec) => {
+                let message = "all of its containers run as user 0 by their specs, so the kubelet lets nobody else read \
+                               the sidecar's token";
+                (message.to_owned(), "leave out runAsUser in one of them, or set fsGroup; or write native")
+            }
             (Shape::Init | Shape::Native | Shape::Merged, _) => return Ok(Some(wish)),
         };
         match wish.asker {
@@ -136,4 +141,15 @@ impl Chooser<'_> {
     fn problem(&self, key: &str, message: String, hint: &str) -> Problem {
         Problem::new(self.subject, Reason::Unsupported, message).with_field(field(key)).with_hint(hint)
     }
+}
+
+/// The kubelet gives tokens to the one user that all containers name, if they all name the same. In this shape the
+/// sidecar names 0 and then is somebody else. A group of the volumes may read them all the same.
+fn is_token_for_root_alone(spec: &k8s::PodSpec) -> bool {
+    let whole = spec.security_context.clone().unwrap_or_default();
+    let mut users = spec.init_containers.iter().flatten().chain(&spec.containers).map(|container| {
+        let own = container.security_context.as_ref().and_then(|security| security.run_as_user);
+        own.or(whole.run_as_user)
+    });
+    whole.fs_group.is_none() && users.all(|user| user == Some(0))
 }

@@ -169,7 +169,7 @@ fn pods() -> impl Strategy<Value = k8s::Pod> {
 
 fn container(kind: &'static str) -> impl Strategy<Value = k8s::Container> {
     let probe = option::of(0..2000i32);
-    (option::of("[a-z]{1,8}"), vec("[a-z]{0,8}", 0..3), option::of(0i64..1500), probe).prop_map(
+    (option::of("[a-z]{1,8}"), vec("[a-z]{0,8}", 0..3), option::of(1i64..1500), probe).prop_map(
         move |(image, args, uid, port)| {
             let security_context =
                 uid.map(|uid| k8s::SecurityContext { run_as_user: Some(uid), ..k8s::SecurityContext::default() });
