@@ -19,7 +19,7 @@ pub(super) fn ipv6_does_not_hang(choice: &Choice) -> Result<String> {
     lab.wait_ready("shop/server")?;
     let service = lab.cluster_ip("shop/server")?;
     let dual = format!(
-        "  hostAliases: [{{ip: '{SERVER}', hostnames: [dual]}}, {{ip: {service}, hostnames: [dual]}}]
+        "  hostAliases: [{{ip: '{SERVER}', hostnames: [server.shop]}}, {{ip: {service}, hostnames: [server.shop]}}]
   containers:
     - {{name: main, image: osm-demo, args: [serve, --address, '::', --port, '9999', --name, itself]}}
 "
@@ -37,8 +37,8 @@ pub(super) fn ipv6_does_not_hang(choice: &Choice) -> Result<String> {
         Ok(said)
     };
     at_once("http://[::1]:9999/").context("the pod's own loopback address")?;
-    // Nobody has a way to the first address, so the second is taken: without a wait, and through the mesh.
-    let body = at_once("http://dual/").context("a name with an address of each family")?;
+    // The name has an address that nobody has a way to, then one of the mesh: that is taken: without a wait, and through the mesh.
+    let body = at_once("http://server.shop/").context("a name with an address of each family")?;
     ensure!(body.contains("hello from server"), "{body}");
 
     // The same with addresses that work.
