@@ -37,7 +37,7 @@ pub(super) fn ipv6_does_not_hang(choice: &Choice) -> Result<String> {
         Ok(said)
     };
     at_once("http://[::1]:9999/").context("the pod's own loopback address")?;
-    // The name has an address that nobody has a way to, then one of the mesh: that is taken: without a wait, and through the mesh.
+    // Nobody has a way to its first address, so the second is taken: without a wait, and through the mesh.
     let body = at_once("http://server.shop/").context("a name with an address of each family")?;
     ensure!(body.contains("hello from server"), "{body}");
 
