@@ -4,6 +4,7 @@
 mod action;
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,10 +32,10 @@ type OfKind = Arc<BTreeMap<String, (Duration, ProbeAction)>>;
 pub async fn bind(probes: &[ForwardedProbe]) -> anyhow::Result<ProbeListeners> {
     let mut listeners = ProbeListeners::new();
     for port in probes.iter().map(|probe| probe.kind.port()) {
-        if !listeners.contains_key(&port) {
+        if let Entry::Vacant(place) = listeners.entry(port) {
             let address = SocketAddr::from(([0, 0, 0, 0], port));
             let listener = TcpListener::bind(address).await;
-            listeners.insert(port, listener.with_context(|| format!("listening on {address} for probes"))?);
+            place.insert(listener.with_context(|| format!("listening on {address} for probes"))?);
         }
     }
     Ok(listeners)
