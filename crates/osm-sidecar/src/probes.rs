@@ -1,5 +1,5 @@
-//! Serves the probes and hooks of the application: the kubelet asks here, and the agent asks the application over the loopback
-//! address, which no proxy stands in front of. Envoy has no part in it, so its restart restarts no application.
+//! Serves the probes and hooks of the application: the kubelet asks here, and the agent asks the application over the
+//! loopback address, which no proxy stands in front of. Envoy has no part in it, so its restart restarts no application.
 
 mod action;
 
