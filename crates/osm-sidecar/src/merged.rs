@@ -1,8 +1,8 @@
 //! The shape `merged`: one process that installs the rules, gives up every right for good, and becomes the agent.
 //!
 //! The kubelet starts the next container when [`wait_until_installed`], which it runs beside, has come back. A mark says
-//! so, by the number and the birth of the process that left it: a mark of an earlier life does not count, because with the
-//! pod's sandbox the rules may be gone as well.
+//! so, by the number and the birth of the process that left it: a mark of an earlier life does not count, because with
+//! the pod's sandbox the rules may be gone as well.
 
 use std::convert::Infallible;
 use std::fs::{self, Permissions};
