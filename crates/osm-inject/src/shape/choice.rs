@@ -73,10 +73,15 @@ impl Chooser<'_> {
             (Shape::Init | Shape::Native | Shape::Merged, _) => return Ok(Some(wish)),
         };
         match wish.asker {
-            Asker::Pod => Err(vec![self.problem(STARTUP, message, hint)]),
+            Asker::Pod => Err(vec![self.problem(STARTUP, Reason::Unsupported, message, hint)]),
             Asker::Namespace | Asker::MeshConfig => {
                 let message = format!("{} asks for the shape {}, but {message}", wish.place, wish.what);
-                self.warnings.push(self.problem(STARTUP, message, "the pod gets the shape that suits it"));
+                self.warnings.push(self.problem(
+                    STARTUP,
+                    Reason::Unsupported,
+                    message,
+                    "the pod gets the shape that suits it",
+                ));
                 Ok(None)
             }
         }
@@ -92,12 +97,14 @@ impl Chooser<'_> {
         if hold.what != Hold::Container || shape.is_some_and(|wish| wish.what.is_native_sidecar()) {
             return Ok((hold.what, asked));
         }
-        let (message, hint) = match (self.missing_native(), shape) {
+        let (reason, message, hint) = match (self.missing_native(), shape) {
             (Some(why), _) => (
+                Reason::Unsupported,
                 format!("there are no native sidecars: {why}"),
                 "write kernel: then connections wait; or keep the pod to newer nodes",
             ),
             (None, Some(wish)) if wish.asker >= hold.asker => (
+                Reason::Conflict,
                 format!(
                     "{} asks for the shape init, in which the application starts together with the sidecar",
                     wish.place
@@ -113,10 +120,10 @@ impl Chooser<'_> {
         };
         let message = format!("the application cannot be held back: {message}");
         match hold.asker {
-            Asker::Pod => Err(vec![self.problem(HOLD, message, hint)]),
+            Asker::Pod => Err(vec![self.problem(HOLD, reason, message, hint)]),
             Asker::Namespace | Asker::MeshConfig => {
                 let message = format!("{message}; {} asks for it", hold.place);
-                self.warnings.push(self.problem(HOLD, message, "connections wait instead"));
+                self.warnings.push(self.problem(HOLD, reason, message, "connections wait instead"));
                 Ok((Hold::Kernel, asked))
             }
         }
@@ -138,8 +145,8 @@ impl Chooser<'_> {
         }
     }
 
-    fn problem(&self, key: &str, message: String, hint: &str) -> Problem {
-        Problem::new(self.subject, Reason::Unsupported, message).with_field(field(key)).with_hint(hint)
+    fn problem(&self, key: &str, reason: Reason, message: String, hint: &str) -> Problem {
+        Problem::new(self.subject, reason, message).with_field(field(key)).with_hint(hint)
     }
 }
 
