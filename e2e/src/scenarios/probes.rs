@@ -113,8 +113,11 @@ fn probes_ask_the_right_one(lab: &Lab) -> Result<()> {
     for number in 0..=probes.len() {
         ensure!(!is_ready(&pod, &format!("ill-{number}")), "ill-{number} passes: {pod:?}");
     }
-    // The agent's own words, from where the kubelet hears them.
     let address = pod.ip.context("the pod has no address")?;
+    // Asked itself, as it would be if the probes did not go to the agent, even the one that is well gives no answer.
+    let direct = lab.node(&["curl", "--silent", "--max-time", "5", &format!("http://{address}:8084/")])?;
+    ensure!(direct.code != Some(0), "the application answers in plain text: {}", direct.all());
+    // The agent's own words, from where the kubelet hears them.
     for (number, words) in ["answers 500", "answers 500", "SERVING", "nobody listens"].into_iter().enumerate() {
         let url = format!("http://{address}:15902/osm-readiness-probe/ill-{number}");
         wait_for("the agent says why", || {
