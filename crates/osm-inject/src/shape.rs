@@ -38,7 +38,7 @@ impl Shape {
         let why = said.split_once(": ").map_or(said.as_str(), |(_, why)| why).to_owned();
         let spec = pod.spec.as_ref()?;
         let inits = spec.init_containers.as_ref()?;
-        let find = |containers: &'_ [k8s::Container], name: &str| containers.iter().position(|c| c.name == name);
+        let find = |containers: &[k8s::Container], name: &str| containers.iter().position(|c| c.name == name);
         let has_init = find(inits, INIT_CONTAINER).is_some();
         let native = find(inits, SIDECAR_CONTAINER).map(|at| &inits[at]);
         let is_merged = |sidecar: &k8s::Container| sidecar.args.iter().flatten().next().is_some_and(|a| a == MERGED);

@@ -13,6 +13,7 @@ use osm_runtime::{Tasks, Version, telemetry};
 use osm_sidecar::reaper::Children;
 use osm_sidecar::{AgentArgs, Config, Listeners, agent, init, merged, probes, ready};
 use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Runtime};
 
 /// What runs in a pod of the mesh besides the application
 #[derive(Parser)]
@@ -70,7 +71,7 @@ fn main() -> ExitCode {
         Command::Agent(args) => run_agent(*args),
         Command::Merged { redirect, mark } => run_merged(&redirect, &mark.state_dir),
         Command::Installed { mark, limit_seconds } => {
-            merged::wait_until_installed(&mark.state_dir, Duration::from_secs(limit_seconds.into()))
+            wait_until_installed(&mark.state_dir, Duration::from_secs(limit_seconds.into()))
         }
         Command::Ready { agent } => ask_whether_ready(agent),
         Command::Version => {
@@ -104,9 +105,12 @@ fn run_merged(redirect: &Redirect, state_dir: &Path) -> anyhow::Result<()> {
     match merged::become_agent(redirect.proxy_uid)? {}
 }
 
+fn wait_until_installed(state_dir: &Path, limit: Duration) -> anyhow::Result<()> {
+    runtime()?.block_on(merged::wait_until_installed(state_dir, limit))
+}
+
 fn ask_whether_ready(agent: SocketAddr) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
-    match runtime.block_on(ready::ask(agent)) {
+    match runtime()?.block_on(ready::ask(agent)) {
         ready::Answer::Programmed(said) => {
             say(&said);
             Ok(())
@@ -129,9 +133,7 @@ fn run_agent(args: AgentArgs) -> anyhow::Result<()> {
         controller = config.controller.address,
         "agent starts"
     );
-    // The agent has little to do, and a thread for each processor of a large node would cost memory in every pod.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
-    runtime.block_on(async {
+    runtime()?.block_on(async {
         let signals = Tasks::new();
         signals.stop_on_signals()?;
         let bind = async |what, address| {
@@ -145,6 +147,11 @@ fn run_agent(args: AgentArgs) -> anyhow::Result<()> {
         };
         agent::run(config, listeners, Children::default(), signals.stop()).await
     })
+}
+
+/// There is little to do, and a thread for each processor of a large node would cost memory in every pod.
+fn runtime() -> anyhow::Result<Runtime> {
+    Builder::new_current_thread().enable_all().build().context("starting the runtime")
 }
 
 #[expect(clippy::print_stdout, reason = "the init container's log, and the answers to `version` and `ready`")]

@@ -19,6 +19,7 @@ use nix::sys::prctl::set_no_new_privs;
 use nix::sys::stat::{Mode, SFlag, fchmod, fstat};
 use nix::unistd::{Gid, Uid, getgroups, getpid, setgid, setgroups, setuid};
 use osm_runtime::clock;
+use tokio::time::sleep;
 
 /// The mark's file in the state directory, which only the sidecar mounts.
 const MARK: &str = "installed";
@@ -40,7 +41,7 @@ pub fn mark_installed(state_dir: &Path) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// When none has within `limit`: then nothing more of the pod may start.
-pub fn wait_until_installed(state_dir: &Path, limit: Duration) -> anyhow::Result<()> {
+pub async fn wait_until_installed(state_dir: &Path, limit: Duration) -> anyhow::Result<()> {
     let deadline = clock::monotonic() + limit;
     while !is_installed(state_dir) {
         if clock::monotonic() >= deadline {
@@ -49,7 +50,7 @@ pub fn wait_until_installed(state_dir: &Path, limit: Duration) -> anyhow::Result
                  the log of this container says why"
             );
         }
-        std::thread::sleep(LOOK_INTERVAL);
+        sleep(LOOK_INTERVAL).await;
     }
     Ok(())
 }
@@ -124,28 +125,28 @@ mod tests {
 
     const SOON: Duration = Duration::from_millis(20);
 
-    #[test]
-    fn only_the_mark_of_a_process_that_lives_counts() {
+    #[tokio::test]
+    async fn only_the_mark_of_a_process_that_lives_counts() {
         let scratch = Scratch::new("merged-mark");
         let dir = scratch.path();
-        assert!(wait_until_installed(dir, SOON).unwrap_err().to_string().contains("nothing more of this pod"));
+        assert!(wait_until_installed(dir, SOON).await.unwrap_err().to_string().contains("nothing more of this pod"));
         mark_installed(dir).unwrap();
-        wait_until_installed(dir, SOON).unwrap();
+        wait_until_installed(dir, SOON).await.unwrap();
 
         let mut ended = Command::new("sleep").arg("600").spawn().unwrap();
         let pid = i32::try_from(ended.id()).unwrap();
         let birth = birth_of(pid).unwrap();
         let mark = |text: String| fs::write(dir.join(MARK), text).unwrap();
         mark(format!("{pid} {birth}"));
-        wait_until_installed(dir, SOON).unwrap();
+        wait_until_installed(dir, SOON).await.unwrap();
         // The same number, born at another time.
         mark(format!("{pid} 1{birth}"));
-        assert!(wait_until_installed(dir, SOON).is_err());
+        assert!(wait_until_installed(dir, SOON).await.is_err());
         ended.kill().unwrap();
         ended.wait().unwrap();
         mark(format!("{pid} {birth}"));
-        assert!(wait_until_installed(dir, SOON).is_err());
+        assert!(wait_until_installed(dir, SOON).await.is_err());
         mark("nonsense".to_owned());
-        assert!(wait_until_installed(dir, SOON).is_err());
+        assert!(wait_until_installed(dir, SOON).await.is_err());
     }
 }
