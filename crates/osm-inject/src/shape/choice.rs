@@ -18,6 +18,9 @@ pub(crate) struct Choice {
     pub(crate) warnings: Vec<Problem>,
 }
 
+/// A shape, and why.
+type Reasoned = (Shape, String);
+
 /// What is known of the pod.
 struct Chooser<'a> {
     subject: &'a str,
@@ -92,7 +95,7 @@ impl Chooser<'_> {
         &mut self,
         shape: Option<&Wish<Shape>>,
         hold: &Wish<Hold>,
-    ) -> Result<(Hold, Option<(Shape, String)>), Vec<Problem>> {
+    ) -> Result<(Hold, Option<Reasoned>), Vec<Problem>> {
         let asked = shape.map(|wish| (wish.what, format!("{} asks for it", wish.place)));
         if hold.what != Hold::Container || shape.is_some_and(|wish| wish.what.is_native_sidecar()) {
             return Ok((hold.what, asked));
@@ -130,7 +133,7 @@ impl Chooser<'_> {
     }
 
     /// The quickest shape in which everything of the pod works.
-    fn suitable(&self) -> (Shape, String) {
+    fn suitable(&self) -> Reasoned {
         let need = match self.spec.restart_policy.as_deref() {
             Some(restart @ ("Never" | "OnFailure")) => Some(format!("restartPolicy {restart}")),
             _ if self.spec.init_containers.as_ref().is_some_and(|inits| !inits.is_empty()) => {
