@@ -68,6 +68,14 @@ impl Lab {
         }
     }
 
+    /// Where it is.
+    pub(crate) fn place(&self) -> Place {
+        match &self.mesh {
+            Mesh::Machine(_) => Place::Machine,
+            Mesh::Cluster(_) => Place::Cluster,
+        }
+    }
+
     fn machine(&self) -> Result<&Machine> {
         match &self.mesh {
             Mesh::Machine(machine) => Ok(machine),
@@ -111,6 +119,16 @@ impl Lab {
     /// Takes it away: a controller that ends from here on stays down.
     pub(crate) fn remove_controller(&self) -> Result<()> {
         self.machine()?.remove_controller()
+    }
+
+    /// Ends the process that holds a pod's namespaces; on a cluster only.
+    pub(crate) fn end_sandbox(&self, pod: &str) -> Result<()> {
+        self.cluster_driver()?.signal(Whose::Pod(pod), "pause", "KILL")
+    }
+
+    /// The path of `osm-demo` where it runs in pods.
+    pub(crate) fn demo(&self) -> Result<String> {
+        self.driver().demo()
     }
 
     /// Sends a signal to every process of a program in the mesh; an error if there is none.

@@ -6,16 +6,20 @@ mod commands;
 mod control_plane;
 mod hold;
 mod input;
+mod ipv6;
 mod isolation;
 mod jobs;
 mod machine;
 mod manifests;
 mod outage;
 mod policies;
+mod probes;
 mod rollouts;
+mod shapes;
 mod starts;
 mod traffic;
 mod updates;
+mod waits;
 
 use anyhow::Result;
 
@@ -71,6 +75,42 @@ pub(crate) const ALL: &[Scenario] = &[
         run: hold::once_without_hold,
     },
     Scenario {
+        name: "own-init-containers-are-meshed",
+        shows: "a pod's own init containers reach the mesh; where none could be there, they say so, or run before it",
+        places: EVERYWHERE,
+        run: shapes::own_init_containers_are_meshed,
+    },
+    Scenario {
+        name: "the-application-waits-for-its-upstream",
+        shows: "with hold: container and wait-for the application starts when its upstream is there, and says why it waits",
+        places: EVERYWHERE,
+        run: waits::the_application_waits_for_its_upstream,
+    },
+    Scenario {
+        name: "the-wait-for-an-upstream-ends",
+        shows: "a pod is not ready before the services that it waits for have endpoints, or its limit has passed",
+        places: EVERYWHERE,
+        run: waits::the_wait_for_an_upstream_ends,
+    },
+    Scenario {
+        name: "probes-pass-while-envoy-restarts",
+        shows: "every kind of probe for every purpose passes under mTLS while Envoy is killed over and over",
+        places: EVERYWHERE,
+        run: probes::probes_pass_while_envoy_restarts,
+    },
+    Scenario {
+        name: "ipv6-does-not-hang",
+        shows: "::1, names with addresses of both families and IPv6 itself work at once beside a proxy that speaks IPv4",
+        places: ON_A_MACHINE,
+        run: ipv6::ipv6_does_not_hang,
+    },
+    Scenario {
+        name: "merged-gives-up-its-rights",
+        shows: "the sidecar that installs the rules itself has no right left, nor a way to get any, and the mesh may ask for it",
+        places: ON_A_MACHINE,
+        run: shapes::merged_gives_up_its_rights,
+    },
+    Scenario {
         name: "jobs-with-a-sidecar-complete",
         shows: "a Job's pod is over when its work is, with the work's own exit code, whatever the restart policy",
         places: ON_A_MACHINE,
@@ -87,6 +127,12 @@ pub(crate) const ALL: &[Scenario] = &[
         shows: "Envoy killed under 200 new connections a second: none is refused",
         places: EVERYWHERE,
         run: hold::envoy_killed_under_load,
+    },
+    Scenario {
+        name: "sidecar-killed-under-load",
+        shows: "the whole sidecar container is killed under load, in every shape: no connection is refused",
+        places: EVERYWHERE,
+        run: shapes::sidecar_killed_under_load,
     },
     Scenario {
         name: "controller-killed",
@@ -204,9 +250,15 @@ pub(crate) const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "nothing-leaves-unmeshed",
-        shows: "the sidecar's image is missing, or osm-init fails: a capture on the node holds no packet of the pod",
-        places: IN_A_CLUSTER,
+        shows: "the sidecar's image is missing, or osm-init fails: a capture on the node holds no packet of the pod, in any shape",
+        places: EVERYWHERE,
         run: starts::nothing_leaves_unmeshed,
+    },
+    Scenario {
+        name: "a-recreated-sandbox-is-meshed",
+        shows: "a pod's sandbox ends and is made anew, in every shape: its application is in the mesh again",
+        places: IN_A_CLUSTER,
+        run: shapes::a_recreated_sandbox_is_meshed,
     },
     Scenario {
         name: "a-pod-on-the-host-network-is-told",

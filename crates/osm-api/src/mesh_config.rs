@@ -71,6 +71,10 @@ pub struct Sidecar {
     pub ecdh_curves: Vec<String>,
     /// Where the proxy finds the application in its pod.
     pub local_proxy_mode: Option<LocalProxyMode>,
+    /// The start-up shape of pods that do not ask for one; ours. What suits the pod when empty.
+    pub startup: String,
+    /// What waits until the proxy is ready, in pods that do not say; ours. `kernel` when empty.
+    pub hold: String,
 }
 
 /// `spec.sidecar.resources`.

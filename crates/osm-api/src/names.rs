@@ -18,11 +18,17 @@ pub const OUTBOUND_IP_RANGE_EXCLUSION_LIST: &str = "openservicemesh.io/outbound-
 pub const OUTBOUND_IP_RANGE_INCLUSION_LIST: &str = "openservicemesh.io/outbound-ip-range-inclusion-list";
 /// Label that injection puts on a Pod; OSM's tools look for it.
 pub const PROXY_UUID: &str = "osm-proxy-uuid";
-/// Annotation on a Pod, ours: the start-up shape asked for, `init` or `native`.
+/// Annotation on a Pod or Namespace, ours: the start-up shape asked for, `init`, `native` or `merged`.
 pub const STARTUP: &str = "openservicemesh.io/startup";
-/// Annotation on a Pod, ours: where connections wait that come before the proxy is ready; `kernel`, the default, or
-/// `none`, which has them refused.
+/// Annotation on a Pod or Namespace, ours: what waits until the proxy is ready; connections with `kernel`, the default,
+/// the application itself with `container`, nothing with `none`, which has connections refused.
 pub const HOLD: &str = "openservicemesh.io/hold";
+/// Annotation on a Pod, ours: services without whose endpoints it does not count as programmed.
+pub const WAIT_FOR: &str = "openservicemesh.io/wait-for";
+/// Annotation on a Pod, ours: how long it waits for them at most, such as `30s`; for ever if unset.
+pub const WAIT_FOR_LIMIT: &str = "openservicemesh.io/wait-for-limit";
+/// Annotation on a Pod, ours: init containers that run before redirection is in place, outside of the mesh.
+pub const UNMESHED_INIT_CONTAINERS: &str = "openservicemesh.io/unmeshed-init-containers";
 /// Annotation that injection puts on a Pod, ours: the shape chosen and why.
 pub const INJECTED: &str = "openservicemesh.io/injected";
 

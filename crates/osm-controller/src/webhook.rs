@@ -137,6 +137,8 @@ fn base_policy(config: &WebhookConfig, options: &ResolveOptions, authority: &Aut
         privileged_init: false,
         redirect: Redirect::default(),
         native_sidecars: NativeSidecars::Available,
+        startup: None,
+        hold: None,
     }
 }
 

@@ -4,9 +4,11 @@
 
 mod client;
 mod load;
+mod probed;
 mod server;
 mod watch;
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -25,12 +27,23 @@ struct Arguments {
 enum Program {
     /// Serve HTTP: answers every request with a greeting and the name given.
     Serve {
+        /// Address to listen on.
+        #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::UNSPECIFIED))]
+        address: IpAddr,
         /// Port to listen on.
         #[arg(long, default_value_t = 8080)]
         port: u16,
         /// Name in the greeting.
         #[arg(long, env = "HOSTNAME", default_value = "server")]
         name: String,
+    },
+    /// Serve HTTP, HTTPS and the health protocol of gRPC: what a kubelet can probe.
+    Probed {
+        #[command(flatten)]
+        ports: probed::Ports,
+        /// What every question is answered with.
+        #[arg(long, default_value = "serving")]
+        health: probed::Health,
     },
     /// Serve a protocol in which the server speaks first: one line, then everything is echoed.
     Greet {
@@ -85,7 +98,8 @@ enum Program {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let result = match Arguments::parse().program {
-        Program::Serve { port, name } => server::serve(port, name).await,
+        Program::Serve { address, port, name } => server::serve((address, port).into(), name).await,
+        Program::Probed { ports, health } => until_told_to_end(probed::serve(ports, health)).await,
         Program::Greet { port } => until_told_to_end(server::greet(port)).await,
         Program::Hear { target } => until_told_to_end(client::hear(&target)).await,
         Program::Once { url } => until_told_to_end(client::once(&url)).await,

@@ -1,7 +1,7 @@
 //! Servers: HTTP, and a protocol in which the server speaks first.
 
 use std::convert::Infallible;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -23,9 +23,9 @@ use crate::say;
 pub(crate) const GREETING: &str = "hello, you have reached a server that speaks first\n";
 
 /// Answers every HTTP/1 request with a greeting, until told to end; then it accepts nobody, and finishes what has begun.
-pub(crate) async fn serve(port: u16, name: String) -> Result<()> {
-    let listener = listen(port).await?;
-    say(&format!("{name} serves HTTP on port {port}"));
+pub(crate) async fn serve(address: SocketAddr, name: String) -> Result<()> {
+    let listener = TcpListener::bind(address).await.with_context(|| format!("listening on {address}"))?;
+    say(&format!("{name} serves HTTP on {address}"));
     let name: Arc<str> = name.into();
     let mut terminate = signal(SignalKind::terminate()).context("asking for SIGTERM")?;
     let mut connections = JoinSet::new();
@@ -85,6 +85,7 @@ async fn greet_one(mut stream: TcpStream) -> std::io::Result<()> {
     }
 }
 
-async fn listen(port: u16) -> Result<TcpListener> {
+/// On every IPv4 address.
+pub(crate) async fn listen(port: u16) -> Result<TcpListener> {
     TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).await.with_context(|| format!("listening on port {port}"))
 }

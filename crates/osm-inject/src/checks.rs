@@ -24,15 +24,22 @@ pub(crate) fn refusals(subject: &str, spec: &k8s::PodSpec, policy: &InjectPolicy
 }
 
 /// What will not work as its user may expect.
-pub(crate) fn warnings(subject: &str, spec: &k8s::PodSpec, shape: Shape, policy: &InjectPolicy) -> Vec<Problem> {
+pub(crate) fn warnings(
+    subject: &str,
+    spec: &k8s::PodSpec,
+    shape: Shape,
+    unmeshed_inits: &[String],
+    policy: &InjectPolicy,
+) -> Vec<Problem> {
     let mut warnings = Vec::new();
     let mut warn = |field: &str, reason: Reason, message: String, hint: &str| {
         warnings.push(Problem::new(subject, reason, message).with_field(field).with_hint(hint));
     };
-    let own_inits = spec.init_containers.iter().flatten().any(|container| !is_ours(container));
-    if shape == Shape::Init && own_inits {
+    let is_unmeshed = |container: &k8s::Container| unmeshed_inits.contains(&container.name);
+    let mut own_inits = spec.init_containers.iter().flatten().filter(|container| !is_ours(container));
+    if shape == Shape::Init && own_inits.any(|container| !is_unmeshed(container)) {
         let message = "init containers start before the sidecar, so their connections wait and never come through";
-        warn("spec.initContainers", Reason::Unsupported, message.to_owned(), NATIVE_HINT);
+        warn("spec.initContainers", Reason::Unsupported, message.to_owned(), OWN_INITS_HINT);
     }
     if let (Shape::Init, Some(restart @ ("Never" | "OnFailure"))) = (shape, spec.restart_policy.as_deref()) {
         let message = format!("with restartPolicy {restart} the pod does not complete, because the sidecar runs on");
@@ -43,10 +50,14 @@ pub(crate) fn warnings(subject: &str, spec: &k8s::PodSpec, shape: Shape, policy:
         warn("spec.shareProcessNamespace", Reason::Unsupported, message, "leave it out");
     }
     for (field, container) in of_user(spec, true) {
-        if calls_hook(container) {
-            let message = "the kubelet calls the hook from the node, so the call ends at the proxy";
-            let hint = "use a command, or exclude the port with openservicemesh.io/inbound-port-exclusion-list";
-            warn(&format!("{field}.lifecycle"), Reason::Unsupported, message.to_owned(), hint);
+        if is_unmeshed(container) {
+            let message = "it runs before redirection is in place, so what it sends goes past the mesh, in plain text";
+            let hint = "leave it out of openservicemesh.io/unmeshed-init-containers to have it meshed";
+            warn(&field, Reason::Unsupported, message.to_owned(), hint);
+        }
+        if shape == Shape::Init && has_http_post_start(container) {
+            let message = "the kubelet calls this hook once, through the sidecar, which may not listen yet";
+            warn(&format!("{field}.lifecycle.postStart"), Reason::Unsupported, message.to_owned(), NATIVE_HINT);
         }
         for (index, port) in container.ports.iter().flatten().enumerate() {
             if is_port_of_sidecar(port.container_port, policy) {
@@ -60,6 +71,8 @@ pub(crate) fn warnings(subject: &str, spec: &k8s::PodSpec, shape: Shape, policy:
 }
 
 const NATIVE_HINT: &str = "the shape native has no such limit; it needs Kubernetes 1.29";
+const OWN_INITS_HINT: &str = "the shape native (Kubernetes 1.29) has no such limit; or name them in \
+                              openservicemesh.io/unmeshed-init-containers to run outside of the mesh";
 
 /// The user's containers, each with its place.
 fn of_user(spec: &k8s::PodSpec, is_injected: bool) -> impl Iterator<Item = (String, &k8s::Container)> {
@@ -70,11 +83,9 @@ fn of_user(spec: &k8s::PodSpec, is_injected: bool) -> impl Iterator<Item = (Stri
     inits.chain(apps).filter(move |(_, container)| !(is_injected && is_ours(container)))
 }
 
-/// Whether a hook goes over the network.
-fn calls_hook(container: &k8s::Container) -> bool {
-    let lifecycle = container.lifecycle.as_ref();
-    let hooks = lifecycle.into_iter().flat_map(|hooks| [&hooks.post_start, &hooks.pre_stop]).flatten();
-    hooks.into_iter().any(|hook| hook.http_get.is_some() || hook.tcp_socket.is_some())
+fn has_http_post_start(container: &k8s::Container) -> bool {
+    let hook = container.lifecycle.as_ref().and_then(|hooks| hooks.post_start.as_ref());
+    hook.is_some_and(|hook| hook.http_get.is_some())
 }
 
 fn taken_name(subject: &str, field: &str, container: &k8s::Container) -> Option<Problem> {

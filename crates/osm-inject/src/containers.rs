@@ -3,9 +3,12 @@
 use std::collections::BTreeMap;
 
 use osm_api::{INIT_CONTAINER, SIDECAR_CONTAINER, k8s};
-use osm_redirect::{Families, Redirect};
+use osm_redirect::{Families, Redirect, WAIT_FOR_LIMIT_VARIABLE, WAIT_FOR_VARIABLE};
 
-use crate::InjectPolicy;
+use crate::annotations::Wishes;
+use crate::shape::Choice;
+use crate::wish::Hold;
+use crate::{InjectPolicy, Shape};
 
 /// The volume for sockets and state, which only the sidecar mounts.
 pub const SIDECAR_VOLUME: &str = "osm-sidecar";
@@ -34,14 +37,16 @@ const TOKEN_LIFETIME_S: i64 = 3600;
 /// The program of the one image.
 const PROGRAM: &str = "osm-sidecar";
 
+/// Its command that installs the rules and becomes the agent.
+pub(crate) const MERGED: &str = "merged";
+
+/// How long one look of the probe that holds the application back may take, on a node that starts many pods at once.
+const HELD_LOOK_LIMIT_S: i32 = 10;
+
 /// The container that installs `redirect` and ends.
 pub(crate) fn init(policy: &InjectPolicy, redirect: &Redirect) -> k8s::Container {
     let mut args = vec!["init".to_owned()];
     args.extend(redirect.to_args());
-    let addresses = match redirect.families {
-        Families::V4 => "status.podIP",
-        Families::DualStack => "status.podIPs",
-    };
     let capabilities = k8s::Capabilities { add: Some(strings(["NET_ADMIN", "NET_RAW"])), drop: Some(strings(["ALL"])) };
     k8s::Container {
         name: INIT_CONTAINER.to_owned(),
@@ -49,7 +54,7 @@ pub(crate) fn init(policy: &InjectPolicy, redirect: &Redirect) -> k8s::Container
         image_pull_policy: Some(policy.image_pull_policy.clone()),
         command: Some(strings([PROGRAM])),
         args: Some(args),
-        env: Some(vec![from_pod("POD_IP", addresses)]),
+        env: Some(vec![from_pod("POD_IP", addresses(redirect))]),
         security_context: Some(k8s::SecurityContext {
             capabilities: Some(capabilities),
             privileged: policy.privileged_init.then_some(true),
@@ -64,32 +69,64 @@ pub(crate) fn init(policy: &InjectPolicy, redirect: &Redirect) -> k8s::Container
 }
 
 /// The container with agent and Envoy.
-pub(crate) fn sidecar(policy: &InjectPolicy) -> k8s::Container {
+pub(crate) fn sidecar(policy: &InjectPolicy, choice: &Choice, redirect: &Redirect, wishes: &Wishes) -> k8s::Container {
+    let is_merged = choice.shape == Shape::Merged;
+    let mut args = strings(["agent"]);
+    if is_merged {
+        args = strings([MERGED]);
+        args.extend(redirect.to_args());
+    }
+    let ready = k8s::HTTPGetAction {
+        path: Some("/osm-sidecar/ready".to_owned()),
+        port: k8s::IntOrString::Int(STATUS_PORT),
+        ..k8s::HTTPGetAction::default()
+    };
     k8s::Container {
         name: SIDECAR_CONTAINER.to_owned(),
         image: Some(policy.sidecar_image.clone()),
         image_pull_policy: Some(policy.image_pull_policy.clone()),
         command: Some(strings([PROGRAM])),
-        args: Some(strings(["agent"])),
-        env: Some(environment(policy)),
+        args: Some(args),
+        env: Some(environment(policy, redirect, wishes)),
         ports: Some(vec![
             port("proxy-admin", ADMIN_PORT),
             port("proxy-inbound", i32::from(policy.redirect.inbound_port.get())),
             port("proxy-metrics", METRICS_PORT),
         ]),
-        readiness_probe: Some(k8s::Probe {
-            http_get: Some(k8s::HTTPGetAction {
-                path: Some("/osm-sidecar/ready".to_owned()),
-                port: k8s::IntOrString::Int(STATUS_PORT),
-                ..k8s::HTTPGetAction::default()
-            }),
-            period_seconds: Some(1),
-            ..k8s::Probe::default()
-        }),
+        lifecycle: is_merged.then(rules_first),
+        startup_probe: (choice.hold == Hold::Container).then(held_until_programmed),
+        readiness_probe: Some(k8s::Probe { http_get: Some(ready), period_seconds: Some(1), ..k8s::Probe::default() }),
         resources: policy.resources.clone(),
-        security_context: Some(unprivileged(policy)),
+        security_context: Some(if is_merged { rights_to_give_up() } else { unprivileged(policy) }),
         volume_mounts: Some(vec![mount(SIDECAR_VOLUME, STATE_DIR, None), mount(TOKEN_VOLUME, TOKEN_DIR, Some(true))]),
         ..k8s::Container::default()
+    }
+}
+
+/// Has the kubelet start nothing more before the rules are in place. It does not wait for Envoy: a hook that waited for
+/// the control plane would keep the kubelet from everything else about the pod.
+fn rules_first() -> k8s::Lifecycle {
+    let exec = k8s::ExecAction { command: Some(strings([PROGRAM, "installed"])) };
+    let hook = k8s::LifecycleHandler { exec: Some(exec), ..k8s::LifecycleHandler::default() };
+    k8s::Lifecycle { post_start: Some(hook), ..k8s::Lifecycle::default() }
+}
+
+/// Has the kubelet start nothing more before the gate is open. A command, because what it prints is in the pod's events:
+/// that is why the pod waits. It never gives up, since a sidecar that is started anew waits for the same.
+fn held_until_programmed() -> k8s::Probe {
+    k8s::Probe {
+        exec: Some(k8s::ExecAction { command: Some(strings([PROGRAM, "ready"])) }),
+        period_seconds: Some(1),
+        timeout_seconds: Some(HELD_LOOK_LIMIT_S),
+        failure_threshold: Some(i32::MAX),
+        ..k8s::Probe::default()
+    }
+}
+
+fn addresses(redirect: &Redirect) -> &'static str {
+    match redirect.families {
+        Families::V4 => "status.podIP",
+        Families::DualStack => "status.podIPs",
     }
 }
 
@@ -136,12 +173,12 @@ pub(crate) fn is_ours(container: &k8s::Container) -> bool {
     [INIT_CONTAINER, SIDECAR_CONTAINER].contains(&container.name.as_str())
 }
 
-fn environment(policy: &InjectPolicy) -> Vec<k8s::EnvVar> {
+fn environment(policy: &InjectPolicy, redirect: &Redirect, wishes: &Wishes) -> Vec<k8s::EnvVar> {
     let mut environment = vec![
         from_pod("POD_NAME", "metadata.name"),
         from_pod("POD_NAMESPACE", "metadata.namespace"),
         from_pod("POD_UID", "metadata.uid"),
-        from_pod("POD_IP", "status.podIP"),
+        from_pod("POD_IP", addresses(redirect)),
         from_pod("SERVICE_ACCOUNT", "spec.serviceAccountName"),
         variable("OSM_CONTROLLER", &policy.controller_address),
         variable("OSM_CONTROLLER_NAME", &policy.controller_name),
@@ -152,6 +189,10 @@ fn environment(policy: &InjectPolicy) -> Vec<k8s::EnvVar> {
         variable("OSM_TOKEN_FILE", TOKEN_FILE),
     ];
     environment.extend(policy.concurrency.map(|threads| variable("OSM_CONCURRENCY", &threads.to_string())));
+    if !wishes.wait_for.0.is_empty() {
+        environment.push(variable(WAIT_FOR_VARIABLE, &wishes.wait_for.to_string()));
+        environment.extend(wishes.wait_limit.map(|limit| variable(WAIT_FOR_LIMIT_VARIABLE, &limit.to_string())));
+    }
     environment
 }
 
@@ -164,6 +205,22 @@ fn unprivileged(policy: &InjectPolicy) -> k8s::SecurityContext {
         run_as_non_root: Some(true),
         run_as_user: Some(uid),
         run_as_group: Some(uid),
+        ..k8s::SecurityContext::default()
+    }
+}
+
+/// What it takes to install the rules and then to become the proxy's user for good. A process of the container that the
+/// agent did not start, as by `kubectl exec`, has them again.
+fn rights_to_give_up() -> k8s::SecurityContext {
+    let needed = ["NET_ADMIN", "NET_RAW", "SETGID", "SETPCAP", "SETUID"];
+    let capabilities = k8s::Capabilities { add: Some(strings(needed)), drop: Some(strings(["ALL"])) };
+    k8s::SecurityContext {
+        allow_privilege_escalation: Some(false),
+        capabilities: Some(capabilities),
+        read_only_root_filesystem: Some(true),
+        run_as_non_root: Some(false),
+        run_as_user: Some(0),
+        run_as_group: Some(0),
         ..k8s::SecurityContext::default()
     }
 }

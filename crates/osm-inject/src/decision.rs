@@ -28,6 +28,11 @@ pub(crate) enum Decision {
     },
 }
 
+/// Whether the pod gets a sidecar, as far as labels and annotations say; false when they cannot be understood.
+pub fn joins(pod: &k8s::Pod, namespace: &k8s::Namespace, policy: &InjectPolicy) -> bool {
+    matches!(decide(pod, namespace, policy), Ok(Decision::Inject { .. }))
+}
+
 pub(crate) fn decide(
     pod: &k8s::Pod,
     namespace: &k8s::Namespace,

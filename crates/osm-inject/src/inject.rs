@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 
 use osm_api::{INIT_CONTAINER, INJECTED, PROXY_UUID, Problem, Reason, SIDECAR_CONTAINER, k8s};
+use osm_redirect::Redirect;
 use rand::{Rng, RngExt};
 
 use crate::annotations::Wishes;
 use crate::decision::{Decision, decide};
+use crate::shape::{Choice, choose};
+use crate::wish::Hold;
 use crate::{InjectPolicy, Shape, checks, containers, probes};
 
 /// What becomes of a pod.
@@ -55,7 +58,7 @@ pub fn inject(
     };
     let is_injected = Shape::of_injected(pod).is_some();
     let mut problems = checks::refusals(&subject, spec, policy, is_injected);
-    let wishes = match Wishes::read(&subject, pod, policy) {
+    let wishes = match Wishes::read(&subject, pod, namespace, policy) {
         Ok(wishes) => wishes,
         Err(wrong) => {
             problems.extend(wrong);
@@ -66,33 +69,38 @@ pub fn inject(
         return Err(problems);
     }
     let mut pod = pod.clone();
-    let (shape, why) = match Shape::of_injected(&pod) {
-        Some((shape, why)) => (shape, why),
+    let (shape, why, mut warnings) = match Shape::of_injected(&pod) {
+        Some((shape, why)) => (shape, why, Vec::new()),
         None => {
-            let (shape, why) = Shape::choose(&subject, spec, wishes.shape, policy)?;
-            add(&mut pod, shape, &why, &wishes, policy, rng);
+            let choice = choose(&subject, spec, wishes.shape.as_ref(), &wishes.hold, policy)?;
+            add(&mut pod, &choice, &wishes, policy, rng);
             if has_metrics {
                 containers::announce_metrics(&mut pod);
             }
-            (shape, why)
+            (choice.shape, choice.why, choice.warnings)
         }
     };
     let spec = pod.spec.as_mut().expect("it was there above");
-    let warnings = checks::warnings(&subject, spec, shape, policy);
-    order(spec, shape);
+    warnings.extend(checks::warnings(&subject, spec, shape, &wishes.unmeshed_inits, policy));
+    order(spec, shape, &wishes.unmeshed_inits);
     probes::forward(spec);
     Ok(Injection::Injected { pod: Box::new(pod), shape, why, warnings })
 }
 
 /// Adds containers, volumes, label and annotations; [`order`] puts the containers in their places.
-fn add(pod: &mut k8s::Pod, shape: Shape, why: &str, wishes: &Wishes, policy: &InjectPolicy, rng: &mut impl Rng) {
+fn add(pod: &mut k8s::Pod, choice: &Choice, wishes: &Wishes, policy: &InjectPolicy, rng: &mut impl Rng) {
+    let Choice { shape, why, hold, warnings: _ } = choice;
+    let redirect = Redirect { hold: *hold != Hold::None, ..wishes.redirect.clone() };
     let spec = pod.spec.as_mut().expect("the caller looked");
     let first_of_user = spec.containers.first().map(|container| container.name.clone());
-    spec.init_containers.get_or_insert_default().push(containers::init(policy, &wishes.redirect));
-    let sidecar = containers::sidecar(policy);
+    let inits = spec.init_containers.get_or_insert_default();
+    if *shape != Shape::Merged {
+        inits.push(containers::init(policy, &redirect));
+    }
+    let sidecar = containers::sidecar(policy, choice, &redirect, wishes);
     match shape {
         Shape::Init => spec.containers.push(sidecar),
-        Shape::Native => spec.init_containers.get_or_insert_default().push(sidecar),
+        Shape::Native | Shape::Merged => inits.push(sidecar),
     }
     spec.volumes.get_or_insert_default().extend(containers::volumes());
 
@@ -106,20 +114,22 @@ fn add(pod: &mut k8s::Pod, shape: Shape, why: &str, wishes: &Wishes, policy: &In
     }
 }
 
-/// Puts our containers in their places, whoever moved them. The order of the others stays.
-fn order(spec: &mut k8s::PodSpec, shape: Shape) {
+/// Puts our containers in their places, whoever moved them. The order of the others stays, but for those that are to run
+/// before redirection is in place.
+fn order(spec: &mut k8s::PodSpec, shape: Shape, unmeshed_inits: &[String]) {
     let inits = spec.init_containers.get_or_insert_default();
-    match shape {
-        Shape::Init => move_to_front(&mut spec.containers, SIDECAR_CONTAINER),
-        Shape::Native => {
-            move_to_front(inits, SIDECAR_CONTAINER);
-            for sidecar in inits.iter_mut().filter(|container| container.name == SIDECAR_CONTAINER) {
-                // Without it the pod would wait for ever for the sidecar to end.
-                sidecar.restart_policy = Some("Always".to_owned());
-            }
+    if shape.is_native_sidecar() {
+        move_to_front(inits, SIDECAR_CONTAINER);
+        for sidecar in inits.iter_mut().filter(|container| container.name == SIDECAR_CONTAINER) {
+            // Without it the pod would wait for ever for the sidecar to end.
+            sidecar.restart_policy = Some("Always".to_owned());
         }
+    } else {
+        move_to_front(&mut spec.containers, SIDECAR_CONTAINER);
     }
     move_to_front(inits, INIT_CONTAINER);
+    // Stable: among themselves they stay as the user wrote them.
+    inits.sort_by_key(|container| !unmeshed_inits.contains(&container.name));
 }
 
 fn move_to_front(containers: &mut [k8s::Container], name: &str) {

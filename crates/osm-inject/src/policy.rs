@@ -3,7 +3,8 @@
 use osm_api::{LocalProxyMode, MESH_CONFIG_NAME, MeshConfigSpec, Problem, Reason, k8s};
 use osm_redirect::{Interfaces, Ports, Ranges, Redirect};
 
-use crate::NativeSidecars;
+use crate::wish::{NotAWish, read_hold, read_shape};
+use crate::{Hold, NativeSidecars, Shape};
 
 /// The levels that Envoy knows, each with the name that it takes on its command line.
 const LOG_LEVELS: [(&str, &str); 8] = [
@@ -50,6 +51,10 @@ pub struct InjectPolicy {
     pub redirect: Redirect,
     /// Whether every node that the pod may land on has native sidecars.
     pub native_sidecars: NativeSidecars,
+    /// The shape of pods that do not ask for one; what suits the pod if unset.
+    pub startup: Option<Shape>,
+    /// What waits for the proxy in pods that do not say; connections, as `redirect` says, if unset.
+    pub hold: Option<Hold>,
 }
 
 impl InjectPolicy {
@@ -102,6 +107,12 @@ impl Reader {
                 ..k8s::ResourceRequirements::default()
             });
         }
+        if !sidecar.startup.is_empty() {
+            policy.startup = self.wish("spec.sidecar.startup", read_shape(&sidecar.startup));
+        }
+        if !sidecar.hold.is_empty() {
+            policy.hold = self.wish("spec.sidecar.hold", read_hold(&sidecar.hold));
+        }
         policy.privileged_init |= sidecar.enable_privileged_init_container;
         match sidecar.local_proxy_mode {
             Some(LocalProxyMode::Localhost) => {
@@ -109,6 +120,16 @@ impl Reader {
             }
             Some(LocalProxyMode::PodIP) => policy.redirect.local_proxy_mode = osm_redirect::LocalProxyMode::PodIp,
             None => {}
+        }
+    }
+
+    fn wish<T>(&mut self, field: &str, read: Result<T, NotAWish>) -> Option<T> {
+        match read {
+            Ok(wish) => Some(wish),
+            Err(NotAWish { reason, message, hint }) => {
+                self.add(field, reason, message, hint);
+                None
+            }
         }
     }
 

@@ -1,4 +1,5 @@
-//! The kubelet's probes of the user's containers: sent to the agent, which carries them out beside the application.
+//! The kubelet's probes and hooks of the user's containers: sent to the agent, which carries them out beside the
+//! application.
 //!
 //! Commands need no network and stay. So does what is sent to another host, and to a port whose name nobody has.
 
@@ -9,6 +10,9 @@ use crate::containers::is_ours;
 
 /// How long an answer may take unless the probe says otherwise; the kubelet's own default.
 const TIMEOUT_S: u32 = 1;
+
+/// A hook may take as long as the pod's grace period; the kubelet sees to that.
+const HOOK_TIMEOUT_S: u32 = 86_400;
 
 /// Sends every probe over the network to the agent. Those that were sent there before stay as they are.
 pub(crate) fn forward(spec: &mut k8s::PodSpec) {
@@ -46,40 +50,56 @@ fn forward_one(container: &mut k8s::Container, kind: ProbeKind) -> Option<Forwar
         ProbeKind::Liveness => &mut container.liveness_probe,
         ProbeKind::Readiness => &mut container.readiness_probe,
         ProbeKind::Startup => &mut container.startup_probe,
+        ProbeKind::PostStart => {
+            return forward_hook(container.lifecycle.as_mut()?.post_start.as_mut()?, kind, name, &ports);
+        }
+        ProbeKind::PreStop => {
+            return forward_hook(container.lifecycle.as_mut()?.pre_stop.as_mut()?, kind, name, &ports);
+        }
     };
     let probe = probe.as_mut()?;
     let action = action(probe, &ports)?;
-    if is_forwarded(probe, kind, &name) {
+    if probe.http_get.as_ref().is_some_and(|get| is_forwarded(get, kind, &name)) {
         return None;
     }
-    probe.http_get = Some(k8s::HTTPGetAction {
-        path: Some(kind.path(&name)),
-        port: k8s::IntOrString::Int(i32::from(kind.port())),
-        ..k8s::HTTPGetAction::default()
-    });
+    probe.http_get = Some(to_agent(kind, &name));
     probe.tcp_socket = None;
     probe.grpc = None;
     let timeout_seconds = probe.timeout_seconds.and_then(|s| u32::try_from(s).ok()).filter(|s| *s > 0);
     Some(ForwardedProbe { container: name, kind, timeout_seconds: timeout_seconds.unwrap_or(TIMEOUT_S), action })
 }
 
-fn is_forwarded(probe: &k8s::Probe, kind: ProbeKind, container: &str) -> bool {
-    probe.http_get.as_ref().is_some_and(|get| {
-        get.port == k8s::IntOrString::Int(i32::from(kind.port()))
-            && get.path.as_deref() == Some(kind.path(container).as_str())
-    })
+fn forward_hook(
+    hook: &mut k8s::LifecycleHandler,
+    kind: ProbeKind,
+    container: String,
+    ports: &[k8s::ContainerPort],
+) -> Option<ForwardedProbe> {
+    let get = hook.http_get.as_mut()?;
+    if is_forwarded(get, kind, &container) {
+        return None;
+    }
+    let action = ProbeAction::Http(http(get, ports)?);
+    *get = to_agent(kind, &container);
+    Some(ForwardedProbe { container, kind, timeout_seconds: HOOK_TIMEOUT_S, action })
+}
+
+fn to_agent(kind: ProbeKind, container: &str) -> k8s::HTTPGetAction {
+    k8s::HTTPGetAction {
+        path: Some(kind.path(container)),
+        port: k8s::IntOrString::Int(i32::from(kind.port())),
+        ..k8s::HTTPGetAction::default()
+    }
+}
+
+fn is_forwarded(get: &k8s::HTTPGetAction, kind: ProbeKind, container: &str) -> bool {
+    get.port == k8s::IntOrString::Int(i32::from(kind.port()))
+        && get.path.as_deref() == Some(kind.path(container).as_str())
 }
 
 fn action(probe: &k8s::Probe, ports: &[k8s::ContainerPort]) -> Option<ProbeAction> {
-    let is_elsewhere = |host: &Option<String>| host.as_ref().is_some_and(|host| !host.is_empty());
     if let Some(get) = probe.http_get.as_ref().filter(|get| !is_elsewhere(&get.host)) {
-        let headers = get.http_headers.iter().flatten().map(|header| (header.name.clone(), header.value.clone()));
-        return Some(ProbeAction::Http(HttpProbe {
-            port: number(&get.port, ports)?,
-            path: get.path.clone().filter(|path| !path.is_empty()).unwrap_or_else(|| "/".to_owned()),
-            is_tls: get.scheme.as_deref().is_some_and(|scheme| scheme.eq_ignore_ascii_case("https")),
-            headers: headers.collect(),
-        }));
+        return Some(ProbeAction::Http(http(get, ports)?));
     }
     if let Some(socket) = probe.tcp_socket.as_ref().filter(|socket| !is_elsewhere(&socket.host)) {
         return Some(ProbeAction::Tcp { port: number(&socket.port, ports)? });
@@ -87,6 +107,21 @@ fn action(probe: &k8s::Probe, ports: &[k8s::ContainerPort]) -> Option<ProbeActio
     let grpc = probe.grpc.as_ref()?;
     let port = u16::try_from(grpc.port).ok()?;
     Some(ProbeAction::Grpc { port, service: grpc.service.clone().unwrap_or_default() })
+}
+
+fn is_elsewhere(host: &Option<String>) -> bool {
+    host.as_ref().is_some_and(|host| !host.is_empty())
+}
+
+/// Nothing for another host, and for a port whose name nobody has.
+fn http(get: &k8s::HTTPGetAction, ports: &[k8s::ContainerPort]) -> Option<HttpProbe> {
+    let headers = get.http_headers.iter().flatten().map(|header| (header.name.clone(), header.value.clone()));
+    (!is_elsewhere(&get.host)).then_some(HttpProbe {
+        port: number(&get.port, ports)?,
+        path: get.path.clone().filter(|path| !path.is_empty()).unwrap_or_else(|| "/".to_owned()),
+        is_tls: get.scheme.as_deref().is_some_and(|scheme| scheme.eq_ignore_ascii_case("https")),
+        headers: headers.collect(),
+    })
 }
 
 fn number(port: &k8s::IntOrString, ports: &[k8s::ContainerPort]) -> Option<u16> {

@@ -1,52 +1,35 @@
 //! The order in which a pod's containers start.
 
+mod choice;
+
 use std::fmt;
 
-use osm_api::{INIT_CONTAINER, INJECTED, Problem, Reason, SIDECAR_CONTAINER, STARTUP, k8s};
+use osm_api::{INIT_CONTAINER, INJECTED, SIDECAR_CONTAINER, k8s};
 
-use crate::annotations::field;
-use crate::{InjectPolicy, NativeSidecars};
+use crate::containers::MERGED;
+pub(crate) use choice::{Choice, choose};
 
-/// How the sidecar stands among a pod's containers. In both, `osm-init` is the first init container.
+/// How the sidecar stands among a pod's containers. In all of them redirection and hold are in place before any process
+/// of the application runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Shape {
-    /// The sidecar is the first container: quickest to start, for every version of Kubernetes.
+    /// `osm-init`, and the sidecar as the first container: quickest to start, for every version of Kubernetes.
     Init,
-    /// The sidecar is an init container that keeps running: it is there for the pod's own init containers, and a pod
-    /// that completes is not kept alive by it.
+    /// `osm-init`, and the sidecar as an init container that keeps running: it is there for the pod's own init
+    /// containers, and a pod that completes is not kept alive by it.
     Native,
+    /// The same without `osm-init`: the sidecar installs the rules itself and gives up its rights. Quicker, but its
+    /// container may do more than others.
+    Merged,
 }
 
 impl Shape {
-    /// The shape for a pod, and why: what it asks for, else what it needs.
-    pub(crate) fn choose(
-        subject: &str,
-        spec: &k8s::PodSpec,
-        wish: Option<Shape>,
-        policy: &InjectPolicy,
-    ) -> Result<(Shape, String), Vec<Problem>> {
-        let needs_native = match spec.restart_policy.as_deref() {
-            Some(restart @ ("Never" | "OnFailure")) => Some(format!("restartPolicy {restart}")),
-            _ if spec.init_containers.as_ref().is_some_and(|inits| !inits.is_empty()) => {
-                Some("init containers of its own".to_owned())
-            }
-            _ => None,
-        };
-        let (need, missing) = match (wish, &policy.native_sidecars) {
-            (Some(Shape::Native), NativeSidecars::Missing { why }) => {
-                let message = format!("there are no native sidecars: {why}");
-                let problem = Problem::new(subject, Reason::Unsupported, message).with_field(field(STARTUP));
-                return Err(vec![problem.with_hint("write init, or leave it out; or keep the pod to newer nodes")]);
-            }
-            (Some(shape), _) => return Ok((shape, format!("the annotation {STARTUP} asks for it"))),
-            (None, NativeSidecars::Available) => (needs_native, None),
-            (None, NativeSidecars::Missing { why }) => (needs_native, Some(why)),
-        };
-        Ok(match (need, missing) {
-            (Some(need), None) => (Shape::Native, need),
-            (Some(need), Some(why)) => (Shape::Init, format!("{need}, but there are no native sidecars: {why}")),
-            (None, _) => (Shape::Init, "restartPolicy Always, no init containers of its own".to_owned()),
-        })
+    /// Whether the sidecar is an init container that keeps running.
+    pub fn is_native_sidecar(self) -> bool {
+        match self {
+            Shape::Init => false,
+            Shape::Native | Shape::Merged => true,
+        }
     }
 
     /// The shape of a pod that was injected before, and why it was chosen then.
@@ -55,15 +38,15 @@ impl Shape {
         let why = said.split_once(": ").map_or(said.as_str(), |(_, why)| why).to_owned();
         let spec = pod.spec.as_ref()?;
         let inits = spec.init_containers.as_ref()?;
-        let has = |containers: &[k8s::Container], name: &str| containers.iter().any(|c| c.name == name);
-        if !has(inits, INIT_CONTAINER) {
-            None
-        } else if has(inits, SIDECAR_CONTAINER) {
-            Some((Shape::Native, why))
-        } else if has(&spec.containers, SIDECAR_CONTAINER) {
-            Some((Shape::Init, why))
-        } else {
-            None
+        let find = |containers: &[k8s::Container], name: &str| containers.iter().position(|c| c.name == name);
+        let has_init = find(inits, INIT_CONTAINER).is_some();
+        let native = find(inits, SIDECAR_CONTAINER).map(|at| &inits[at]);
+        let is_merged = |sidecar: &k8s::Container| sidecar.args.iter().flatten().next().is_some_and(|a| a == MERGED);
+        match native {
+            Some(sidecar) if is_merged(sidecar) => Some((Shape::Merged, why)),
+            Some(_) if has_init => Some((Shape::Native, why)),
+            None if has_init && find(&spec.containers, SIDECAR_CONTAINER).is_some() => Some((Shape::Init, why)),
+            Some(_) | None => None,
         }
     }
 }
@@ -73,6 +56,7 @@ impl fmt::Display for Shape {
         f.write_str(match self {
             Shape::Init => "init",
             Shape::Native => "native",
+            Shape::Merged => "merged",
         })
     }
 }

@@ -63,6 +63,8 @@ pub(crate) fn policy(world: &World, root_ca_pem: &str) -> (InjectPolicy, Vec<Pro
         privileged_init: false,
         redirect: Redirect::default(),
         native_sidecars: NativeSidecars::Available,
+        startup: None,
+        hold: None,
     };
     match world.mesh_configs.get(&NamespacedName::new(OSM_NAMESPACE, MESH_CONFIG_NAME)) {
         Some(config) => InjectPolicy::from_mesh_config(&config.spec, base),

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use osm_api::{Kind, NamespacedName, ObjectKey, Problem, Reason, World, k8s};
 
-use crate::{config_maps, support};
+use crate::support::{self, ProbedBy};
+use crate::{admission, config_maps};
 
 pub use workloads::{DesiredDeployment, DesiredJob, Replacement};
 
@@ -102,7 +103,11 @@ pub fn desired(world: &World) -> Desired {
     for (name, pod) in &world.pods {
         let key = ObjectKey::new(Kind::Pod, &name.namespace, &name.name);
         let spec = pod.spec.clone().unwrap_or_default();
-        desired.say_unsupported(world, &key, support::pod_problems(&key.to_string(), &spec, "spec"));
+        desired.say_unsupported(
+            world,
+            &key,
+            support::pod_problems(&key.to_string(), &spec, "spec", probed_by(world, pod)),
+        );
         let wanted = DesiredPod { pod: pod.clone(), revision: revision(&**pod), owner: None };
         desired.add(world, &key, name.clone(), wanted, "spec");
     }
@@ -120,6 +125,23 @@ pub fn desired(world: &World) -> Desired {
         }
     }
     desired
+}
+
+/// Who will carry out the probes of a pod.
+fn probed_by(world: &World, pod: &k8s::Pod) -> ProbedBy {
+    let (policy, _) = admission::policy(world, "");
+    let namespace = pod.metadata.namespace.as_ref().and_then(|name| world.namespaces.get(name));
+    match namespace.is_some_and(|namespace| osm_inject::joins(pod, namespace, &policy)) {
+        true => ProbedBy::Agent,
+        false => ProbedBy::Runner,
+    }
+}
+
+/// The same for pods of a template.
+fn template_probed_by(world: &World, namespace: &str, template: &k8s::PodTemplateSpec) -> ProbedBy {
+    let metadata = template.metadata.clone().unwrap_or_default();
+    let metadata = k8s::ObjectMeta { namespace: Some(namespace.to_owned()), ..metadata };
+    probed_by(world, &k8s::Pod { metadata, spec: template.spec.clone(), ..k8s::Pod::default() })
 }
 
 impl Desired {

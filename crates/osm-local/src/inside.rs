@@ -10,11 +10,14 @@ use anyhow::{Context, anyhow};
 use nix::sched::setns;
 use tokio::process::{Child, Command};
 use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::enter;
 use crate::process::ProcessSpec;
 use crate::spawn::OWN_PROGRAM;
+
+/// Between two looks whether a container is made, which takes some 10 ms.
+const MAKING_INTERVAL: Duration = Duration::from_millis(2);
 
 /// A container that runs.
 #[derive(Clone, Debug)]
@@ -41,6 +44,7 @@ impl Inside {
     }
 
     async fn run(&self, command: &[String]) -> anyhow::Result<bool> {
+        self.until_made().await?;
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let process = ProcessSpec { command: command.to_vec(), ..self.process.clone() };
@@ -51,6 +55,17 @@ impl Inside {
         let status =
             self.give_birth(namespaces, &description).await?.wait().await.context("waiting for the command")?;
         Ok(status.success())
+    }
+
+    /// Before its first process has become the program that the container is for, its root is not furnished.
+    async fn until_made(&self) -> anyhow::Result<()> {
+        loop {
+            let line = fs::read(format!("/proc/{}/cmdline", self.pid)).context("the container has ended")?;
+            if line.split(|byte| *byte == 0).nth(1) != Some(crate::hidden::CONTAINER.as_bytes()) {
+                return Ok(());
+            }
+            sleep(MAKING_INTERVAL).await;
+        }
     }
 
     /// On a thread of its own, which enters the namespaces and ends with them. The child dies with its handle.

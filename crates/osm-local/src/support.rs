@@ -114,15 +114,24 @@ const SERVICE: &[&str] = &[
     "trafficDistribution",
 ];
 
+/// Who carries out a pod's probes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ProbedBy {
+    /// The runner, which knows the simpler kinds.
+    Runner,
+    /// The pod's agent, which knows all of them.
+    Agent,
+}
+
 /// What a pod asks for that is not carried out. `prefix` is where its spec is: `spec`, or `spec.template.spec`.
-pub(crate) fn pod_problems(subject: &str, spec: &k8s::PodSpec, prefix: &str) -> Vec<Problem> {
+pub(crate) fn pod_problems(subject: &str, spec: &k8s::PodSpec, prefix: &str, probed_by: ProbedBy) -> Vec<Problem> {
     let mut found = Found { subject, problems: Vec::new() };
     let value = serde_json::to_value(spec).expect("Kubernetes types have string keys only, so they are JSON");
     found.outside(&value, prefix, POD);
     found.outside(&value["securityContext"], &format!("{prefix}.securityContext"), POD_SECURITY);
     for field in ["initContainers", "containers"] {
         for (path, container) in items(&value, prefix, field) {
-            found.container(container, &path);
+            found.container(container, &path, probed_by);
         }
     }
     for (path, volume) in items(&value, prefix, "volumes") {
@@ -176,7 +185,7 @@ struct Found<'a> {
 }
 
 impl Found<'_> {
-    fn container(&mut self, container: &Value, path: &str) {
+    fn container(&mut self, container: &Value, path: &str, probed_by: ProbedBy) {
         self.outside(container, path, CONTAINER);
         self.outside(&container["securityContext"], &format!("{path}.securityContext"), CONTAINER_SECURITY);
         // Requests only matter to a scheduler; limits are a promise that is not kept here.
@@ -191,8 +200,11 @@ impl Found<'_> {
         }
         for probe in ["readinessProbe", "startupProbe", "livenessProbe"] {
             let path = format!("{path}.{probe}");
-            self.outside(&container[probe], &path, PROBE);
-            if container[probe]["httpGet"]["scheme"] == "HTTPS" {
+            match probed_by {
+                ProbedBy::Agent => self.outside(&container[probe], &path, &[PROBE, &["grpc"]].concat()),
+                ProbedBy::Runner => self.outside(&container[probe], &path, PROBE),
+            }
+            if probed_by == ProbedBy::Runner && container[probe]["httpGet"]["scheme"] == "HTTPS" {
                 self.say(format!("{path}.httpGet.scheme"), IGNORED);
             }
         }
@@ -261,8 +273,21 @@ mod tests {
     use super::*;
 
     fn said(spec: Value) -> Vec<String> {
+        said_if(spec, ProbedBy::Runner)
+    }
+
+    fn said_if(spec: Value, probed_by: ProbedBy) -> Vec<String> {
         let spec: k8s::PodSpec = serde_json::from_value(spec).unwrap();
-        pod_problems("Pod a/b", &spec, "spec").iter().map(Problem::to_string).collect()
+        pod_problems("Pod a/b", &spec, "spec", probed_by).iter().map(Problem::to_string).collect()
+    }
+
+    #[test]
+    fn the_agent_carries_out_probes_that_the_runner_cannot() {
+        let spec = serde_json::json!({"containers": [{"name": "c",
+            "livenessProbe": {"grpc": {"port": 1}},
+            "readinessProbe": {"httpGet": {"port": 2, "scheme": "HTTPS"}}}]});
+        assert_eq!(said_if(spec.clone(), ProbedBy::Runner).len(), 2);
+        assert_eq!(said_if(spec, ProbedBy::Agent), Vec::<String>::new());
     }
 
     #[test]

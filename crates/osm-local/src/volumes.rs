@@ -14,7 +14,6 @@ use osm_api::k8s;
 use crate::config_maps::{self, ConfigMaps};
 use crate::environment::downward;
 use crate::pod::containers;
-use crate::process::User;
 
 /// Kubernetes gives tokens an hour unless asked for another time, and never less than ten minutes.
 const TOKEN_LIFE_DEFAULT: SignedDuration = SignedDuration::from_secs(3600);
@@ -49,13 +48,13 @@ pub(crate) enum Text {
     Token { audience: String, life: SignedDuration },
 }
 
-/// Who may read a volume's files.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Readers {
-    /// The one user that every container with this volume runs as.
-    User(u32),
-    /// Containers of several users have the volume.
-    Everybody,
+/// Who may read a volume's files: what the kubelet says of tokens. Everybody in the pod, if neither is set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Readers {
+    /// The one user that every container of the pod runs as, by its own words.
+    user: Option<u32>,
+    /// The group that the pod's volumes belong to.
+    group: Option<u32>,
 }
 
 /// The volumes of a pod; those that are not supported are empty.
@@ -68,16 +67,14 @@ pub(crate) fn volumes(pod: &k8s::Pod, ip: Ipv4Addr, maps: &ConfigMaps) -> Volume
             (Some(projected), _) => {
                 let sources = projected.sources.iter().flatten();
                 let files = sources.flat_map(|source| projection_files(source, pod, ip, maps));
-                Content::Files { files: files.collect(), readers: readers(&spec, pod, &volume.name) }
+                Content::Files { files: files.collect(), readers: Readers::of(&spec) }
             }
             (None, Some(source)) => {
                 let files = downward_files(source.items.iter().flatten(), pod, ip);
-                Content::Files { files: files.collect(), readers: readers(&spec, pod, &volume.name) }
+                Content::Files { files: files.collect(), readers: Readers::of(&spec) }
             }
             (None, None) => match &volume.config_map {
-                Some(source) => {
-                    Content::Files { files: of_map(source).collect(), readers: readers(&spec, pod, &volume.name) }
-                }
+                Some(source) => Content::Files { files: of_map(source).collect(), readers: Readers::of(&spec) },
                 None => Content::Empty { group: fs_group },
             },
         };
@@ -146,9 +143,10 @@ pub(crate) fn renewal(volumes: &Volumes, now: Timestamp) -> Option<Timestamp> {
 
 /// At once for every reader: written beside, then put in place.
 fn replace(path: &Path, text: &str, readers: Readers) -> anyhow::Result<()> {
-    let (uid, mode) = match readers {
-        Readers::User(uid) => (uid, 0o400),
-        Readers::Everybody => (0, 0o444),
+    let mode = match readers {
+        Readers { group: Some(_), .. } => 0o440,
+        Readers { user: Some(_), group: None } => 0o400,
+        Readers { user: None, group: None } => 0o444,
     };
     let directory = path.parent().context("a file is in a volume")?;
     fs::create_dir_all(directory)?;
@@ -157,17 +155,22 @@ fn replace(path: &Path, text: &str, readers: Readers) -> anyhow::Result<()> {
     let _ = fs::remove_file(&beside);
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&beside)?;
     file.write_all(text.as_bytes())?;
-    chown(&beside, Some(uid), None)?;
+    chown(&beside, Some(readers.user.unwrap_or(0)), readers.group)?;
     fs::rename(&beside, path)?;
     Ok(())
 }
 
-fn readers(spec: &k8s::PodSpec, pod: &k8s::Pod, volume: &str) -> Readers {
-    let has_it = |container: &&k8s::Container| container.volume_mounts.iter().flatten().any(|m| m.name == volume);
-    let users: BTreeSet<u32> = containers(spec).map(|(_, c)| c).filter(has_it).map(|c| User::of(pod, c).uid).collect();
-    match users.first() {
-        Some(user) if users.len() == 1 => Readers::User(*user),
-        Some(_) | None => Readers::Everybody,
+impl Readers {
+    fn of(spec: &k8s::PodSpec) -> Readers {
+        let id = |number: i64| u32::try_from(number).ok();
+        let whole = spec.security_context.clone().unwrap_or_default();
+        let user_of = |container: &k8s::Container| {
+            let own = container.security_context.as_ref().and_then(|security| security.run_as_user);
+            own.or(whole.run_as_user).and_then(id)
+        };
+        let users: BTreeSet<Option<u32>> = containers(spec).map(|(_, container)| user_of(container)).collect();
+        let user = users.first().copied().flatten().filter(|_| users.len() == 1);
+        Readers { user, group: whole.fs_group.and_then(id) }
     }
 }
 
@@ -244,21 +247,34 @@ mod tests {
     }
 
     #[test]
-    fn files_say_who_the_pod_is_and_only_their_user_reads_them() {
+    fn files_say_who_the_pod_is() {
         let settings = serde_json::from_value(json!({"data": {"colour": "red", "x": "y"}})).unwrap();
         let maps = ConfigMaps::from([("settings".to_owned(), std::sync::Arc::new(settings))]);
         let volumes = volumes(&pod(), Ipv4Addr::LOCALHOST, &maps);
         let colour = Text::Fixed("red".into());
-        let expected = Content::Files { files: [("in/c".into(), colour)].into(), readers: Readers::Everybody };
+        let expected = Content::Files { files: [("in/c".into(), colour)].into(), readers: Readers::default() };
         assert_eq!(volumes["map"], expected);
         let token = Text::Token { audience: "osm".into(), life: SignedDuration::from_secs(1000) };
-        let expected = Content::Files { files: [("token".into(), token)].into(), readers: Readers::User(1500) };
+        let expected = Content::Files { files: [("token".into(), token)].into(), readers: Readers::default() };
         assert_eq!(volumes["token"], expected);
         let labels = Text::Fixed("a=\"b\"".into());
-        let expected = Content::Files { files: [("in/labels".into(), labels)].into(), readers: Readers::Everybody };
+        let expected = Content::Files { files: [("in/labels".into(), labels)].into(), readers: Readers::default() };
         assert_eq!(volumes["both"], expected);
         assert_eq!(volumes["empty"], Content::Empty { group: None });
         assert_eq!(volumes["host"], Content::Empty { group: None });
+    }
+
+    #[test]
+    fn a_token_is_for_the_one_user_of_all_containers_or_for_the_group_of_the_volumes() {
+        let check = |spec: serde_json::Value, user, group| {
+            assert_eq!(Readers::of(&serde_json::from_value(spec).unwrap()), Readers { user, group });
+        };
+        let as_user = |user: u32| json!({"name": "a", "securityContext": {"runAsUser": user}});
+        check(json!({"containers": [as_user(7), as_user(7)]}), Some(7), None);
+        check(json!({"containers": [as_user(7), as_user(8)]}), None, None);
+        check(json!({"containers": [as_user(7), {"name": "b"}]}), None, None);
+        check(json!({"securityContext": {"runAsUser": 7}, "containers": [as_user(7), {"name": "b"}]}), Some(7), None);
+        check(json!({"securityContext": {"fsGroup": 9}, "containers": [{"name": "b"}]}), None, Some(9));
     }
 
     #[test]
@@ -276,7 +292,7 @@ mod tests {
         let directory = std::env::temp_dir().join(format!("osm-local-volumes-{}", std::process::id()));
         let files =
             [("token".into(), Text::Token { audience: "a".into(), life: SignedDuration::from_secs(60) })].into();
-        let volumes = Volumes::from([("v".into(), Content::Files { files, readers: Readers::Everybody })]);
+        let volumes = Volumes::from([("v".into(), Content::Files { files, readers: Readers::default() })]);
         let mint = |audience: &str, ends: Timestamp| format!("{audience} {}", ends.as_second());
         let at = |second| Timestamp::from_second(second).unwrap();
         let places = create(&directory, &volumes, at(0), &mint).unwrap();

@@ -1,4 +1,4 @@
-//! Probes that the kubelet sends to the agent in place of the application.
+//! Probes, and hooks over HTTP, that the kubelet sends to the agent in place of the application.
 //!
 //! The kubelet calls from its node, without a certificate, so what it sends to the application's own port would end at
 //! the proxy. Injection writes the original probe into the sidecar's environment; the agent carries it out.
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 /// The environment variable of the sidecar that holds a list of [`ForwardedProbe`] as JSON.
 pub const PROBES_VARIABLE: &str = "OSM_PROBES";
 
-/// A probe of the user, as the agent carries it out.
+/// A probe or hook of the user, as the agent carries it out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ForwardedProbe {
@@ -24,7 +24,7 @@ pub struct ForwardedProbe {
     pub action: ProbeAction,
 }
 
-/// What a probe decides.
+/// What a probe decides, or when a hook is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum ProbeKind {
@@ -34,6 +34,10 @@ pub enum ProbeKind {
     Readiness,
     /// Whether the container has started.
     Startup,
+    /// A hook: when the container has started.
+    PostStart,
+    /// A hook: before the container is told to end.
+    PreStop,
 }
 
 /// What is done to find out.
@@ -73,20 +77,24 @@ pub struct HttpProbe {
 
 impl ProbeKind {
     /// Every kind.
-    pub const ALL: [ProbeKind; 3] = [ProbeKind::Liveness, ProbeKind::Readiness, ProbeKind::Startup];
+    pub const ALL: [ProbeKind; 5] =
+        [ProbeKind::Liveness, ProbeKind::Readiness, ProbeKind::Startup, ProbeKind::PostStart, ProbeKind::PreStop];
 
-    /// The agent's port for it, as in OSM. The kernel's rules leave it alone.
+    /// The agent's port for it; for probes, as in OSM. The kernel's rules leave it alone.
     pub fn port(self) -> u16 {
         match self {
-            ProbeKind::Liveness => 15901,
+            ProbeKind::Liveness | ProbeKind::PreStop => 15901,
             ProbeKind::Readiness => 15902,
-            ProbeKind::Startup => 15903,
+            ProbeKind::Startup | ProbeKind::PostStart => 15903,
         }
     }
 
-    /// The agent's path for a container's probe, as in OSM.
+    /// The agent's path for a container's probe, as in OSM, or for its hook.
     pub fn path(self, container: &str) -> String {
-        format!("/osm-{self}-probe/{container}")
+        match self {
+            ProbeKind::Liveness | ProbeKind::Readiness | ProbeKind::Startup => format!("/osm-{self}-probe/{container}"),
+            ProbeKind::PostStart | ProbeKind::PreStop => format!("/osm-{self}-hook/{container}"),
+        }
     }
 }
 
@@ -96,6 +104,8 @@ impl fmt::Display for ProbeKind {
             ProbeKind::Liveness => "liveness",
             ProbeKind::Readiness => "readiness",
             ProbeKind::Startup => "startup",
+            ProbeKind::PostStart => "post-start",
+            ProbeKind::PreStop => "pre-stop",
         })
     }
 }
@@ -116,6 +126,14 @@ pub fn write_probes(probes: &[ForwardedProbe]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_two_kinds_share_a_place() {
+        let places: std::collections::BTreeSet<_> = ProbeKind::ALL.map(|kind| (kind.port(), kind.path("a"))).into();
+        assert_eq!(places.len(), ProbeKind::ALL.len());
+        let bypass = crate::Redirect::default().bypass_inbound_ports;
+        assert!(ProbeKind::ALL.iter().all(|kind| bypass.0.iter().any(|port| port.get() == kind.port())));
+    }
 
     #[test]
     fn probes_survive_being_written_and_read_and_nothing_is_no_probe() {

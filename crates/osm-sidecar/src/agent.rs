@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataValue;
 use tracing::info_span;
 
+use crate::awaited::Awaited;
 use crate::bootstrap::{Bootstrap, bootstrap};
 use crate::config::{Config, Controller};
 use crate::controller;
@@ -91,6 +92,7 @@ pub async fn run(
     if let Some(saver) = saver(&config, &state_dir, &found, wires.good.1) {
         tasks.spawn("saver", info_span!("saver"), saver.run(stop.clone()));
     }
+    let awaited = Awaited::new(config.wait_for.clone(), config.wait_limit, clock::now());
     let Config { pod, controller, envoy, probes: forwarded, .. } = config;
     let probed = probes::serve(std::mem::take(&mut listeners.probes), forwarded, stop.clone());
     tasks.spawn("application's probes", info_span!("probes"), probed);
@@ -118,7 +120,7 @@ pub async fn run(
     };
     let outputs =
         Outputs { resources: wires.for_envoy.0, answers: wires.answers.0, good: wires.good.0, events: events.clone() };
-    tasks.spawn("relay", info_span!("relay"), relay::run(inputs, outputs, found, stop.clone()));
+    tasks.spawn("relay", info_span!("relay"), relay::run(inputs, outputs, found, awaited, stop.clone()));
     let host = ForEnvoy::new(pod.id(), wires.for_envoy.1, wires.session.0);
     tasks.spawn("downstream", info_span!("downstream"), downstream::serve(socket, host, stop.clone()));
     let served = pages::serve(listeners, wires.status.1.clone(), admin.clone(), stop.clone());

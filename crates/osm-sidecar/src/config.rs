@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use clap::Args;
-use osm_redirect::{ForwardedProbe, read_probes};
+use osm_redirect::{ForwardedProbe, Upstreams, WAIT_FOR_LIMIT_VARIABLE, WAIT_FOR_VARIABLE, WaitLimit, read_probes};
 
 /// The agent's flags; each can be given by the environment.
 #[derive(Args, Clone, Debug)]
@@ -67,6 +67,12 @@ pub struct AgentArgs {
     /// Probes of the application that the kubelet sends here, as JSON
     #[arg(long, env = "OSM_PROBES", default_value = "")]
     pub probes: String,
+    /// Services, as namespace/service or namespace/service:port, without whose endpoints the pod is not programmed
+    #[arg(long, env = WAIT_FOR_VARIABLE, value_name = "SERVICES", default_value = "")]
+    pub wait_for: Upstreams,
+    /// How long they are waited for, such as 30s; for ever if not given
+    #[arg(long, env = WAIT_FOR_LIMIT_VARIABLE, value_name = "TIME")]
+    pub wait_for_limit: Option<WaitLimit>,
     /// Address of readiness and start-up timeline
     #[arg(long, env = "OSM_STATUS_LISTEN", default_value = "0.0.0.0:15904")]
     pub status_listen: SocketAddr,
@@ -99,6 +105,10 @@ pub struct Config {
     pub envoy: EnvoyConfig,
     /// Probes of the application that the kubelet sends here.
     pub probes: Vec<ForwardedProbe>,
+    /// Services without whose endpoints the pod is not programmed.
+    pub wait_for: Upstreams,
+    /// How long they are waited for; for ever if not set.
+    pub wait_limit: Option<WaitLimit>,
 }
 
 /// Whom the agent serves.
@@ -182,6 +192,8 @@ impl TryFrom<AgentArgs> for Config {
         let probes = read_probes(&args.probes).context("OSM_PROBES is not what the injector writes")?;
         Ok(Config {
             probes,
+            wait_for: args.wait_for,
+            wait_limit: args.wait_for_limit,
             pod: Pod {
                 name: args.pod_name,
                 namespace: args.pod_namespace,

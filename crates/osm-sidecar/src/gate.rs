@@ -13,7 +13,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 pub use facts::{
-    Acknowledged, Answer, Configuration, Envoy, Facts, Identity, LISTENERS, Obstacle, Owner, Rejected, Term, Upstream,
+    Acknowledged, Answer, Configuration, Envoy, Facts, Identity, LISTENERS, Lacking, Obstacle, Owner, Rejected, Term,
+    Upstream,
 };
 
 /// One thing that must happen before the gate opens.
@@ -49,6 +50,8 @@ pub enum Cause {
     Listener,
     /// Envoy waits for something itself.
     Warming,
+    /// A service that the pod asked to wait for has no endpoint.
+    Upstream,
 }
 
 /// The gate, and what it remembers: since when what is missing, and which run of Envoy was programmed.
@@ -57,6 +60,8 @@ pub struct Gate {
     missing: Vec<Missing>,
     programmed_run: Option<u64>,
     is_open: bool,
+    /// Whether it has ever been: then it does not wait for other services again.
+    has_opened: bool,
 }
 
 impl Gate {
@@ -74,8 +79,10 @@ impl Gate {
     #[must_use]
     pub fn after(&self, facts: &Facts) -> Gate {
         let since: BTreeMap<Cause, Timestamp> = self.missing.iter().map(|m| (m.cause, m.since)).collect();
+        let upstreams = upstreams(facts).filter(|_| !self.has_opened);
         let missing: Vec<Missing> = lacks(facts, self.programmed_run)
             .into_iter()
+            .chain(upstreams.map(|obstacle| (Cause::Upstream, obstacle)))
             .map(|(cause, Obstacle { owner, what })| {
                 let since = since.get(&cause).copied().unwrap_or(facts.now);
                 Missing { cause, what, owner, since }
@@ -87,7 +94,7 @@ impl Gate {
             Envoy::Running { run, .. } if is_open || (self.programmed_run == Some(run) && !has_ended) => Some(run),
             Envoy::Running { .. } | Envoy::Absent | Envoy::Ended(_) => None,
         };
-        Gate { missing, programmed_run, is_open }
+        Gate { missing, programmed_run, is_open, has_opened: self.has_opened || is_open }
     }
 }
 
@@ -225,6 +232,24 @@ fn warming(answer: &Answer) -> Option<(Cause, Obstacle)> {
          {clusters_warming} clusters warming"
     );
     (!is_done).then(|| (Cause::Warming, envoy(what)))
+}
+
+/// The services that the pod asked to wait for; a start only.
+fn upstreams(facts: &Facts) -> Option<Obstacle> {
+    let lacking = &facts.session.as_ref()?.lacking;
+    let line = |Lacking { upstream, is_known, until: _ }: &Lacking| match is_known {
+        true => format!("{upstream} has no endpoint"),
+        false => format!("{upstream} is no service of the mesh that this pod may call"),
+    };
+    let lines: Vec<String> = lacking.iter().map(line).collect();
+    let until = match lacking.first()?.until {
+        Some(until) => format!(", until {until} at most"),
+        None => String::new(),
+    };
+    Some(Obstacle {
+        owner: Owner::Upstream,
+        what: format!("it is to wait for other services: {}{until}", lines.join("; ")),
+    })
 }
 
 fn envoy(what: String) -> Obstacle {

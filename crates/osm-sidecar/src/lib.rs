@@ -1,7 +1,8 @@
 //! In the pod: [`init`] installs redirection and the hold, [`agent`] starts Envoy, keeps it running and programmed, and
-//! says what it waits for.
+//! says what it waits for. [`merged`] does both, one after the other.
 
 pub mod agent;
+pub mod awaited;
 pub mod bootstrap;
 mod complaint;
 pub mod config;
@@ -13,10 +14,12 @@ pub mod gate;
 pub mod identity;
 pub mod init;
 pub mod last_good;
+pub mod merged;
 pub mod observer;
 pub mod pages;
 pub mod prober;
 pub mod probes;
+pub mod ready;
 pub mod reaper;
 pub mod relay;
 pub mod restarts;

@@ -1,15 +1,19 @@
 //! `osm-sidecar`: what runs in a pod besides the application.
 
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
-use anyhow::Context;
-use clap::{Parser, Subcommand};
+use anyhow::{Context, bail};
+use clap::{Args, Parser, Subcommand};
 use nix::sys::stat::{Mode, umask};
 use osm_redirect::Redirect;
 use osm_runtime::{Tasks, Version, telemetry};
 use osm_sidecar::reaper::Children;
-use osm_sidecar::{AgentArgs, Config, Listeners, agent, init, probes};
+use osm_sidecar::{AgentArgs, Config, Listeners, agent, init, merged, probes, ready};
 use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Runtime};
 
 /// What runs in a pod of the mesh besides the application
 #[derive(Parser)]
@@ -28,14 +32,48 @@ enum Command {
     },
     /// Run Envoy: keep it alive and programmed, and say what it waits for
     Agent(Box<AgentArgs>),
+    /// Install redirection and hold, give up every right, and become the agent, which is set by its variables
+    Merged {
+        #[command(flatten)]
+        redirect: Box<Redirect>,
+        #[command(flatten)]
+        mark: Mark,
+    },
+    /// Wait until `merged`, which runs beside, has installed redirection and hold
+    Installed {
+        #[command(flatten)]
+        mark: Mark,
+        /// For how many seconds at most
+        #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+        limit_seconds: u16,
+    },
+    /// Ask the agent whether the pod is programmed; the exit status is 0 if it is
+    Ready {
+        /// The agent's status address
+        #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:15904")]
+        agent: SocketAddr,
+    },
     /// Say which build this is
     Version,
+}
+
+/// Where `merged` says that it has installed the rules.
+#[derive(Args)]
+struct Mark {
+    /// The agent's directory
+    #[arg(long, env = "OSM_STATE_DIR", value_name = "DIRECTORY", default_value = "/var/run/osm")]
+    state_dir: PathBuf,
 }
 
 fn main() -> ExitCode {
     let ended = match Cli::parse().command {
         Command::Init { redirect } => install(&redirect),
         Command::Agent(args) => run_agent(*args),
+        Command::Merged { redirect, mark } => run_merged(&redirect, &mark.state_dir),
+        Command::Installed { mark, limit_seconds } => {
+            wait_until_installed(&mark.state_dir, Duration::from_secs(limit_seconds.into()))
+        }
+        Command::Ready { agent } => ask_whether_ready(agent),
         Command::Version => {
             let Version { version, git_commit, build_date } = Version::of_this_build();
             say(&format!("Version: {version}; Commit: {git_commit}; Date: {build_date}"));
@@ -61,6 +99,26 @@ fn install(redirect: &Redirect) -> anyhow::Result<()> {
     Ok(())
 }
 
+fn run_merged(redirect: &Redirect, state_dir: &Path) -> anyhow::Result<()> {
+    install(redirect)?;
+    merged::mark_installed(state_dir)?;
+    match merged::become_agent(redirect.proxy_uid)? {}
+}
+
+fn wait_until_installed(state_dir: &Path, limit: Duration) -> anyhow::Result<()> {
+    runtime()?.block_on(merged::wait_until_installed(state_dir, limit))
+}
+
+fn ask_whether_ready(agent: SocketAddr) -> anyhow::Result<()> {
+    match runtime()?.block_on(ready::ask(agent)) {
+        ready::Answer::Programmed(said) => {
+            say(&said);
+            Ok(())
+        }
+        ready::Answer::Waits(why) => bail!("the mesh is not ready for this pod: {why}"),
+    }
+}
+
 fn run_agent(args: AgentArgs) -> anyhow::Result<()> {
     telemetry::init(args.log_format, &args.log)?;
     // Nothing that the agent or Envoy creates is for others.
@@ -75,9 +133,7 @@ fn run_agent(args: AgentArgs) -> anyhow::Result<()> {
         controller = config.controller.address,
         "agent starts"
     );
-    // The agent has little to do, and a thread for each processor of a large node would cost memory in every pod.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the runtime")?;
-    runtime.block_on(async {
+    runtime()?.block_on(async {
         let signals = Tasks::new();
         signals.stop_on_signals()?;
         let bind = async |what, address| {
@@ -93,7 +149,12 @@ fn run_agent(args: AgentArgs) -> anyhow::Result<()> {
     })
 }
 
-#[expect(clippy::print_stdout, reason = "the init container's log, and the answer to `version`")]
+/// There is little to do, and a thread for each processor of a large node would cost memory in every pod.
+fn runtime() -> anyhow::Result<Runtime> {
+    Builder::new_current_thread().enable_all().build().context("starting the runtime")
+}
+
+#[expect(clippy::print_stdout, reason = "the init container's log, and the answers to `version` and `ready`")]
 fn say(text: &str) {
     println!("{text}");
 }

@@ -1,5 +1,5 @@
-//! Serves the probes of the application: the kubelet asks here, and the agent asks the application over the loopback
-//! address, which no proxy stands in front of. Envoy has no part in it, so its restart restarts no application.
+//! Serves the probes and hooks of the application: the kubelet asks here, and the agent asks the application over the
+//! loopback address, which no proxy stands in front of. Envoy has no part in it, so its restart restarts no application.
 
 mod action;
 
@@ -22,8 +22,8 @@ use tokio_util::sync::CancellationToken;
 
 pub use action::Outcome;
 
-/// Where the kubelet asks, by what it asks.
-pub type ProbeListeners = BTreeMap<ProbeKind, TcpListener>;
+/// Where the kubelet asks, by port.
+pub type ProbeListeners = BTreeMap<u16, TcpListener>;
 
 /// The probes of one kind, by container.
 type OfKind = Arc<BTreeMap<String, (Duration, ProbeAction)>>;
@@ -31,11 +31,11 @@ type OfKind = Arc<BTreeMap<String, (Duration, ProbeAction)>>;
 /// Binds the ports of the kinds that are there.
 pub async fn bind(probes: &[ForwardedProbe]) -> anyhow::Result<ProbeListeners> {
     let mut listeners = ProbeListeners::new();
-    for kind in probes.iter().map(|probe| probe.kind) {
-        if let Entry::Vacant(place) = listeners.entry(kind) {
-            let address = SocketAddr::from(([0, 0, 0, 0], kind.port()));
+    for port in probes.iter().map(|probe| probe.kind.port()) {
+        if let Entry::Vacant(place) = listeners.entry(port) {
+            let address = SocketAddr::from(([0, 0, 0, 0], port));
             let listener = TcpListener::bind(address).await;
-            place.insert(listener.with_context(|| format!("listening on {address} for {kind} probes"))?);
+            place.insert(listener.with_context(|| format!("listening on {address} for probes"))?);
         }
     }
     Ok(listeners)
@@ -47,12 +47,17 @@ pub async fn serve(
     probes: Vec<ForwardedProbe>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let serving = listeners.into_iter().map(|(kind, listener)| {
+    let of_kind = |kind: ProbeKind| -> OfKind {
         let of_kind = probes.iter().filter(|probe| probe.kind == kind).map(|probe| {
             let limit = Duration::from_secs(probe.timeout_seconds.into());
             (probe.container.clone(), (limit, probe.action.clone()))
         });
-        admin::serve(listener, router(kind, Arc::new(of_kind.collect())), stop.clone())
+        Arc::new(of_kind.collect())
+    };
+    let serving = listeners.into_iter().map(|(port, listener)| {
+        let kinds = ProbeKind::ALL.into_iter().filter(|kind| kind.port() == port);
+        let routers = kinds.map(|kind| router(kind, of_kind(kind)));
+        admin::serve(listener, routers.fold(Router::new(), |all, one| all.merge(one)), stop.clone())
     });
     futures::future::try_join_all(serving).await?;
     stop.cancelled().await;

@@ -12,6 +12,7 @@ use osm_xds::{ResourceType, Resources, SessionStatus};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::awaited::Awaited;
 use crate::complaint::Complaint;
 use crate::controller;
 use crate::gate::{self, Acknowledged, Configuration, Obstacle, Term};
@@ -58,6 +59,7 @@ struct Relay {
     /// Whether the controller has told this process everything at least once.
     is_told: bool,
     verdicts: Verdicts,
+    awaited: Awaited,
     silence: Silence,
     last_run: u64,
     /// What Envoy was given last.
@@ -83,9 +85,15 @@ struct Followed {
 }
 
 /// Relays until `stop`.
-pub async fn run(mut inputs: Inputs, outputs: Outputs, found: Found, stop: CancellationToken) -> anyhow::Result<()> {
+pub async fn run(
+    mut inputs: Inputs,
+    outputs: Outputs,
+    found: Found,
+    awaited: Awaited,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
     let mut is_from_last_good = found.content().is_some();
-    let mut relay = Relay::new(found);
+    let mut relay = Relay::new(found, awaited);
     let mut complaint = Complaint::default();
     let (mut upstream, mut session) = (None, None);
     loop {
@@ -120,6 +128,8 @@ pub async fn run(mut inputs: Inputs, outputs: Outputs, found: Found, stop: Cance
             Ok(()) = inputs.session.changed() => {}
             Ok(()) = inputs.envoy.changed() => {}
             () = reaches(until) => tracing::warn!("the last good state may not be used any longer"),
+            // The next look gives up the wait.
+            () = reaches(relay.awaited.until()) => {}
             () = stop.cancelled() => return Ok(()),
             else => return Ok(()),
         }
@@ -146,12 +156,12 @@ impl Seen {
 }
 
 impl Relay {
-    fn new(found: Found) -> Relay {
+    fn new(found: Found, awaited: Awaited) -> Relay {
         let verdicts = match &found {
             Found::Usable(Usable { content, .. }) => Verdicts::restored(&content.copy, &content.refusals),
             Found::Nothing | Found::Unusable(_) => Verdicts::default(),
         };
-        Relay { found, is_told: false, verdicts, silence: Silence::default(), last_run: 0, given: None }
+        Relay { found, is_told: false, verdicts, awaited, silence: Silence::default(), last_run: 0, given: None }
     }
 
     /// What to give to Envoy goes into `given`.
@@ -188,7 +198,9 @@ impl Relay {
             None => self.verdicts.answers(status, &given, copy),
         };
         let is_open = !status.types.is_empty();
-        let acknowledged = is_open.then(|| Acknowledged::of(status, &given, self.verdicts.replaced()));
+        let lacking = self.awaited.lacking(&given, seen.now);
+        let acknowledged =
+            is_open.then(|| Acknowledged { lacking, ..Acknowledged::of(status, &given, self.verdicts.replaced()) });
         let is_good = seen.is_current() && acknowledged.as_ref().is_some_and(|session| self.is_accepted(session));
         let good = is_good.then(|| {
             let refusals = self.verdicts.refusals(copy);

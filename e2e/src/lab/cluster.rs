@@ -147,6 +147,10 @@ impl Driver for Cluster {
         Ok(())
     }
 
+    fn kill_sidecar(&self, pod: &str) -> Result<()> {
+        self.signal(Whose::Pod(pod), "osm-sidecar", "KILL")
+    }
+
     fn process(&self, pod: &str, program: &str) -> Result<String> {
         let all = self.get("pods", &["-A"])?;
         let (_, uid) = pods_of(&all).into_iter().find(|(name, _)| name == pod).context("there is no such pod")?;

@@ -60,6 +60,9 @@ pub(crate) trait Driver {
     /// Sends a signal to every process of a program; an error if there is none.
     fn signal(&self, whose: Whose<'_>, program: &str, signal: &str) -> Result<()>;
 
+    /// Ends the first process of a pod's sidecar, and with it the container.
+    fn kill_sidecar(&self, pod: &str) -> Result<()>;
+
     /// The process of a program in a pod, as its place counts; an error if there is none.
     fn process(&self, pod: &str, program: &str) -> Result<String>;
 }

@@ -48,6 +48,14 @@ impl Machine {
         fs::remove_file(self.folder.join(CONTROLLER)).context("removing the controller's program")
     }
 
+    /// The first process of a pod's sidecar, as the runner counts.
+    fn first_process(&self, pod: &str) -> Result<String> {
+        let status = self.status()?;
+        let found = status.pods.iter().find(|found| found.full_name() == pod).context("there is no such pod")?;
+        let process = found.container("envoy").and_then(|sidecar| sidecar.pid).context("its sidecar does not run")?;
+        Ok(process.to_string())
+    }
+
     fn line(&self, verb: &str, arguments: &[&str]) -> CommandLine {
         CommandLine::new(osm(), &[&["local", verb, "--name", &self.name], arguments].concat())
     }
@@ -100,10 +108,18 @@ impl Driver for Machine {
         match whose {
             Whose::Everybody => self.node(&["pkill", &format!("-{signal}"), "-x", program]).run()?.success()?,
             Whose::Pod(pod) => {
-                let process = self.process(pod, program)?;
-                self.exec(pod, Some("envoy"), &["kill", &format!("-{signal}"), &process]).run()?.success()?
+                let (first, process) = (self.first_process(pod)?, self.process(pod, program)?);
+                // From outside, because in some shapes nobody inside may signal the sidecar's processes.
+                let kill = ["nsenter", "--target", &first, "--pid", "--", "kill", &format!("-{signal}"), &process];
+                self.node(&kill).run()?.success()?
             }
         };
+        Ok(())
+    }
+
+    fn kill_sidecar(&self, pod: &str) -> Result<()> {
+        // From outside: no signal from inside its own namespace ends a first process.
+        self.node(&["kill", "-KILL", &self.first_process(pod)?]).run()?.success()?;
         Ok(())
     }
 

@@ -54,6 +54,9 @@ fn pod(object: &Value) -> PodStatus {
         // A ReplicaSet is named after its Deployment and a hash of the template.
         deployment: owner(object, "ReplicaSet", |name| name.rsplit_once('-').map_or(name, |(name, _)| name).to_owned()),
         containers: containers.collect(),
+        reason: String::new(),
+        injected: object["metadata"]["annotations"]["openservicemesh.io/injected"].as_str().map(str::to_owned),
+        timeline: Vec::new(),
     }
 }
 
@@ -62,6 +65,8 @@ fn container(status: &Value) -> ContainerStatus {
     let ended = &status["state"]["terminated"]["exitCode"];
     ContainerStatus {
         name: word(&status["name"]),
+        ready: status["ready"] == true,
+        pid: None,
         restarts: number(&status["restartCount"]),
         exit_code: ended.as_i64().and_then(|code| code.try_into().ok()),
     }

@@ -89,6 +89,17 @@ impl<'a> Pod<'a> {
         Ok(())
     }
 
+    /// Kills the pod's whole sidecar container.
+    pub(crate) fn kill_sidecar(&self) -> Result<()> {
+        self.lab.driver().kill_sidecar(self.name)
+    }
+
+    /// What the pod's agent says when it is asked whether it is programmed, and whether it is.
+    pub(crate) fn says_ready(&self) -> Result<(bool, String)> {
+        let output = self.exec_in("envoy", &["osm-sidecar", "ready"])?;
+        Ok((output.code == Some(0), output.all()))
+    }
+
     fn envoy_process(&self) -> Result<String> {
         self.lab.driver().process(self.name, "envoy")
     }

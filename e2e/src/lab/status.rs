@@ -56,6 +56,23 @@ pub(crate) struct PodStatus {
     pub(crate) deployment: Option<ObjectName>,
     #[serde(default)]
     pub(crate) containers: Vec<ContainerStatus>,
+    /// What it waits for; on a machine only.
+    #[serde(default)]
+    pub(crate) reason: String,
+    /// The shape and why, when it is in the mesh.
+    #[serde(default)]
+    pub(crate) injected: Option<String>,
+    /// What happened to it; on a machine only.
+    #[serde(default)]
+    pub(crate) timeline: Vec<TimelineEntry>,
+}
+
+/// One thing that happened to a pod.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct TimelineEntry {
+    pub(crate) event: String,
+    #[serde(default)]
+    pub(crate) container: Option<String>,
 }
 
 /// The status of a container.
@@ -64,7 +81,12 @@ pub(crate) struct PodStatus {
 pub(crate) struct ContainerStatus {
     pub(crate) name: String,
     #[serde(default)]
+    pub(crate) ready: bool,
+    #[serde(default)]
     pub(crate) restarts: u32,
+    /// Its first process; on a machine only.
+    #[serde(default)]
+    pub(crate) pid: Option<u32>,
     #[serde(default)]
     pub(crate) exit_code: Option<i32>,
 }
@@ -87,6 +109,11 @@ impl PodStatus {
     /// `namespace/name`.
     pub(crate) fn full_name(&self) -> String {
         format!("{}/{}", self.namespace, self.name)
+    }
+
+    /// A container of the pod.
+    pub(crate) fn container(&self, name: &str) -> Option<&ContainerStatus> {
+        self.containers.iter().find(|container| container.name == name)
     }
 
     /// The exit code of a container that has ended.

@@ -4,6 +4,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::manifests::{once_pod, shop};
 use super::open_shop;
+use super::shapes::SHAPES;
 use crate::Choice;
 use crate::lab::{Lab, LoadCounts, PodStatus, wait_for};
 
@@ -20,14 +21,15 @@ pub(super) fn once_with_hold(choice: &Choice) -> Result<String> {
     let mut begun = 0;
     while begun < choice.count {
         let batch = BATCH.min(choice.count - begun);
-        // Both shapes in turn: in one the kubelet's order lets the application start with the sidecar, in the other after it.
-        let shape = if (begun / BATCH).is_multiple_of(2) { "native" } else { "init" };
-        let pods: Vec<String> = (begun..begun + batch).map(|i| format!("once-{i}")).collect();
-        let annotations = format!("openservicemesh.io/startup: {shape}");
-        let manifests: String = pods.iter().map(|pod| once_pod(pod, &annotations)).collect();
+        // All shapes in turn: in one the kubelet's order lets the application start with the sidecar, in others after it.
+        let shape_of = |number: u32| SHAPES[number as usize % SHAPES.len()];
+        let pods: Vec<(String, &str)> =
+            (begun..begun + batch).map(|number| (format!("once-{number}"), shape_of(number))).collect();
+        let manifest = |(pod, shape): &(String, &str)| once_pod(pod, &format!("openservicemesh.io/startup: {shape}"));
+        let manifests: String = pods.iter().map(manifest).collect();
         // In the shape `init` the sidecar outlives such a pod's work, and `osm` says so; what counts here is the work.
         lab.apply_file("once.yaml", &manifests)?;
-        for pod in &pods {
+        for (pod, shape) in &pods {
             let status = lab.wait_for(&format!("shop/{pod}"), "done", |status| status.exit_code("once").is_some())?;
             let log = lab.logs(&format!("shop/{pod}"), "once")?;
             ensure!(status.exit_code("once") == Some(0), "pod {pod} (shape {shape}) failed: {log}");
@@ -127,7 +129,8 @@ pub(super) fn sidecar_killed_without_controller(choice: &Choice) -> Result<Strin
     Ok(String::new())
 }
 
-fn number_after(text: &str, mark: &str) -> Option<u64> {
+/// The number behind a mark in what a program said.
+pub(super) fn number_after(text: &str, mark: &str) -> Option<u64> {
     let rest = &text[text.find(mark)? + mark.len()..];
     rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }

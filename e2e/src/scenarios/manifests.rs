@@ -75,6 +75,18 @@ metadata: {name: osm-mesh-config, namespace: osm-system}
 spec: {traffic: {enablePermissiveTrafficPolicyMode: false}}
 ";
 
+/// The settings of a permissive mesh with these of sidecars, as YAML.
+pub(crate) fn sidecar_settings(sidecar: &str) -> String {
+    format!(
+        "---
+apiVersion: config.openservicemesh.io/v1alpha2
+kind: MeshConfig
+metadata: {{name: osm-mesh-config, namespace: osm-system}}
+spec: {{sidecar: {{{sidecar}}}, traffic: {{enablePermissiveTrafficPolicyMode: true}}}}
+"
+    )
+}
+
 /// Lets the pods of one service account of `shop` ask those of another for everything.
 pub(crate) fn grant(source: &str, destination: &str) -> String {
     format!(
@@ -139,5 +151,21 @@ spec:
       image: osm-demo
       args: [once, 'http://server.shop/']
 "
+    )
+}
+
+/// A pod of `shop` under the service account `client`, with these annotations and the rest of its spec, as YAML.
+pub(crate) fn container_pod(name: &str, annotations: &str, spec: &str) -> String {
+    format!(
+        "---
+apiVersion: v1
+kind: Pod
+metadata:
+  name: {name}
+  namespace: shop
+  annotations: {{{annotations}}}
+spec:
+  serviceAccountName: client
+{spec}"
     )
 }

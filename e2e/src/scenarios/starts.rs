@@ -1,13 +1,16 @@
-//! How pods start on a real kubelet: at once, and not at all when a part of the mesh is missing.
+//! How pods start: at once, and not at all when a part of the mesh is missing.
 
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
 
-use super::manifests::{demo_pod, mesh_namespace, once_pod, plain_namespace, service, service_account};
+use super::manifests::{
+    demo_pod, mesh_namespace, once_pod, plain_namespace, service, service_account, sidecar_settings,
+};
 use super::open_shop;
+use super::shapes::SHAPES;
 use crate::Choice;
-use crate::lab::{Lab, PodStatus, wait_for};
+use crate::lab::{Lab, Place, PodStatus, wait_for};
 
 /// Pods of the one-shot kind.
 const PODS: u32 = 50;
@@ -60,14 +63,18 @@ pub(super) fn nothing_leaves_unmeshed(choice: &Choice) -> Result<String> {
         demo_pod("shop", "server", "server", "serve, --port, '8080', --name, server"),
     ];
     let lab = Lab::up(choice, &first.concat())?;
-    let missing = lacking(&lab, "image", "openservicemesh/no-such-image:latest-main")?;
-    // It has no `osm-sidecar`, so the container of `osm-init` cannot even be made.
-    let failing = lacking(&lab, "initContainerImage", "openservicemesh/osm-demo:latest-main")?;
+    // The other image has no `osm-sidecar`, so its container cannot even be made.
+    let (none, other) = match lab.place() {
+        Place::Cluster => ("openservicemesh/no-such-image:latest-main", "openservicemesh/osm-demo:latest-main"),
+        Place::Machine => ("osm-demo", "osm-demo"),
+    };
+    let missing = lacking(&lab, "image", none, &SHAPES)?;
+    let failing = lacking(&lab, "initContainerImage", other, &["init", "native"])?;
     Ok(format!("no packet with the sidecar's image missing ({missing}), nor with osm-init failing ({failing})"))
 }
 
 /// Starts a pod of each shape while one image is wrong, and listens on the node; gives back what Kubernetes says.
-fn lacking(lab: &Lab, field: &str, image: &str) -> Result<String> {
+fn lacking(lab: &Lab, field: &str, image: &str, shapes: &[&str]) -> Result<String> {
     let server = lab.wait_ready("shop/server")?.ip.context("the server has no address")?;
     let service = lab.cluster_ip("shop/server")?;
     let _undone_at_the_end = WrongImage::set(lab, field, image)?;
@@ -76,10 +83,10 @@ fn lacking(lab: &Lab, field: &str, image: &str) -> Result<String> {
     // Its own limit ends it if this scenario fails half-way.
     let tcpdump = ["timeout", "120", "tcpdump", "--immediate-mode", "-l", "-n", "-i", "any", &filter];
     let mut capture = lab.node_into_file(&tcpdump, &file)?;
-    let pods: Vec<String> =
-        ["init", "native"].iter().map(|shape| format!("{shape}-without-{}", field.to_lowercase())).collect();
-    for (pod, shape) in pods.iter().zip(["init", "native"]) {
-        lab.apply(&once_pod(pod, &format!("openservicemesh.io/startup: {shape}")))?;
+    let pods: Vec<String> = shapes.iter().map(|shape| format!("{shape}-without-{}", field.to_lowercase())).collect();
+    for (pod, shape) in pods.iter().zip(shapes) {
+        // In the shape init its user is told that it never completes.
+        lab.apply_file("lacking.yaml", &once_pod(pod, &format!("openservicemesh.io/startup: {shape}")))?;
     }
     let reasons: Vec<String> = pods.iter().map(|pod| reason_of(lab, pod)).collect::<Result<_>>()?;
     // What a pod outside the mesh sends is seen, so what the others had sent before would be.
@@ -108,6 +115,10 @@ fn lacking(lab: &Lab, field: &str, image: &str) -> Result<String> {
 fn reason_of(lab: &Lab, pod: &str) -> Result<String> {
     const ASK: &str =
         "-o=jsonpath={.status.initContainerStatuses[*].state.*.reason} {.status.containerStatuses[*].state.*.reason}";
+    if lab.place() == Place::Machine {
+        let says_why = |status: &PodStatus| status.reason.contains("ended with exit code");
+        return Ok(lab.wait_for(&format!("shop/{pod}"), "saying why it does not run", says_why)?.reason);
+    }
     wait_for(&format!("Kubernetes says why {pod} does not run"), || {
         let said = lab.kubectl(&["get", "pod", pod, "--namespace=shop", ASK])?.success()?;
         let mut reasons = said
@@ -128,6 +139,9 @@ impl<'a> WrongImage<'a> {
     fn set(lab: &'a Lab, field: &'a str, image: &str) -> Result<WrongImage<'a>> {
         let undo = WrongImage { lab, field };
         undo.patch(&format!("\"{image}\""))?;
+        if lab.place() == Place::Machine {
+            return Ok(undo);
+        }
         let pod = lab.write("try.yaml", &once_pod("try", ""))?;
         let pod = pod.to_str().context("paths of labs are made of ASCII")?;
         wait_for("pods get the image", || {
@@ -139,6 +153,9 @@ impl<'a> WrongImage<'a> {
     }
 
     fn patch(&self, image: &str) -> Result<()> {
+        if self.lab.place() == Place::Machine {
+            return self.lab.apply(&sidecar_settings(&format!("{}: {image}", self.field)));
+        }
         let patch = format!("{{\"spec\":{{\"sidecar\":{{\"{}\":{image}}}}}}}", self.field);
         self.lab
             .kubectl(&["patch", "meshconfig", "osm-mesh-config", "-n", "osm-system", "--type=merge", "-p", &patch])?

@@ -25,5 +25,7 @@ fn policy() -> InjectPolicy {
         privileged_init: false,
         redirect: Redirect::default(),
         native_sidecars: NativeSidecars::Available,
+        startup: None,
+        hold: None,
     }
 }

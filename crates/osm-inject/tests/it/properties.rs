@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use osm_api::{INIT_CONTAINER, MONITORED_BY, SIDECAR_CONTAINER, SIDECAR_INJECTION, STARTUP, k8s};
+use osm_api::{
+    INIT_CONTAINER, MONITORED_BY, SIDECAR_CONTAINER, SIDECAR_INJECTION, STARTUP, UNMESHED_INIT_CONTAINERS, k8s,
+};
 use osm_inject::{Injection, Shape, inject};
 use proptest::collection::vec;
 use proptest::option;
@@ -35,18 +37,18 @@ proptest! {
     fn nothing_starts_before_redirection_is_in_place(pod in pods(), seed: u64) {
         let (pod, shape) = injected(&pod, seed);
         let spec = pod.spec.unwrap();
-        let names = |containers: &[k8s::Container]| containers.iter().map(|c| c.name.clone()).collect::<Vec<_>>();
-        let inits = spec.init_containers.unwrap();
-        prop_assert_eq!(&inits[0].name, INIT_CONTAINER);
-        let place = match shape {
-            Shape::Init => names(&spec.containers)[0].clone(),
-            Shape::Native => names(&inits)[1].clone(),
-        };
-        prop_assert_eq!(place, SIDECAR_CONTAINER);
-        let all = [names(&inits), names(&spec.containers)].concat();
+        let inits = spec.init_containers.unwrap_or_default();
+        prop_assert_eq!(places(&inits, &spec.containers), ours_first(shape));
+        let all = [inits, spec.containers].concat();
         for name in [INIT_CONTAINER, SIDECAR_CONTAINER] {
-            prop_assert_eq!(all.iter().filter(|found| *found == name).count(), 1);
+            let expected = usize::from(name == SIDECAR_CONTAINER || shape != Shape::Merged);
+            prop_assert_eq!(all.iter().filter(|found| found.name == name).count(), expected);
         }
+        let sidecar = all.iter().find(|found| found.name == SIDECAR_CONTAINER).unwrap();
+        // Only the shape that says so gives the sidecar rights, and there the next container waits for the rules.
+        let added = sidecar.security_context.as_ref().and_then(|it| it.capabilities.as_ref()).and_then(|it| it.add.clone());
+        prop_assert_eq!(added.is_some(), shape == Shape::Merged);
+        prop_assert_eq!(sidecar.lifecycle.is_some(), shape == Shape::Merged);
     }
 
     #[test]
@@ -54,26 +56,38 @@ proptest! {
         let (right, shape) = injected(&pod, seed);
         let mut moved = right.clone();
         let spec = moved.spec.as_mut().unwrap();
-        let inits = spec.init_containers.as_mut().unwrap();
+        let inits = spec.init_containers.get_or_insert_default();
         inits.insert(0, k8s::Container { name: "theirs".to_owned(), ..k8s::Container::default() });
         for container in inits.iter_mut() {
             container.restart_policy = container.restart_policy.take().filter(|_| container.name != SIDECAR_CONTAINER);
         }
         spec.containers.rotate_left(1);
 
-        let (mended, _) = injected(&moved, seed);
+        let (mended, shape_again) = injected(&moved, seed);
 
+        prop_assert_eq!(shape_again, shape);
         let spec = mended.spec.unwrap();
         let inits = spec.init_containers.unwrap();
-        prop_assert_eq!(&inits[0].name, INIT_CONTAINER);
-        match shape {
-            Shape::Init => prop_assert_eq!(&spec.containers[0].name, SIDECAR_CONTAINER),
-            Shape::Native => {
-                prop_assert_eq!(&inits[1].name, SIDECAR_CONTAINER);
-                prop_assert_eq!(inits[1].restart_policy.as_deref(), Some("Always"));
-            }
+        prop_assert_eq!(places(&inits, &spec.containers), ours_first(shape));
+        for sidecar in inits.iter().filter(|container| container.name == SIDECAR_CONTAINER) {
+            prop_assert_eq!(sidecar.restart_policy.as_deref(), Some("Always"));
         }
         prop_assert!(inits.iter().any(|container| container.name == "theirs"));
+    }
+
+    #[test]
+    fn only_what_is_named_runs_before_redirection(mut pod in pods(), seed: u64, at: prop::sample::Index) {
+        let inits = pod.spec.as_ref().unwrap().init_containers.clone().unwrap_or_default();
+        prop_assume!(!inits.is_empty());
+        let named = at.get(&inits).name.clone();
+        pod.metadata.annotations.get_or_insert_default().insert(UNMESHED_INIT_CONTAINERS.to_owned(), named.clone());
+        let (once, shape) = injected(&pod, seed);
+        let (twice, _) = injected(&once, seed.wrapping_add(1));
+        prop_assert_eq!(&twice, &once);
+        let spec = once.spec.unwrap();
+        let inits = spec.init_containers.unwrap();
+        prop_assert_eq!(&inits[0].name, &named);
+        prop_assert_eq!(places(&inits[1..], &spec.containers), ours_first(shape));
     }
 
     #[test]
@@ -85,6 +99,24 @@ proptest! {
             Some(k8s::SecurityContext { run_as_user: Some(1500), ..k8s::SecurityContext::default() });
         let refused = inject(&pod, &namespace(), &policy(), &mut StdRng::seed_from_u64(1)).unwrap_err();
         prop_assert!(refused.iter().all(|problem| problem.field.ends_with("securityContext.runAsUser")), "{:?}", refused);
+    }
+}
+
+/// The names that stand where ours must be: first init container, second one, first container; as far as the shape says.
+fn places(inits: &[k8s::Container], apps: &[k8s::Container]) -> (Option<String>, Option<String>, Option<String>) {
+    let ours = |container: Option<&k8s::Container>| {
+        let name = container?.name.clone();
+        [INIT_CONTAINER, SIDECAR_CONTAINER].contains(&name.as_str()).then_some(name)
+    };
+    (ours(inits.first()), ours(inits.get(1)), ours(apps.first()))
+}
+
+fn ours_first(shape: Shape) -> (Option<String>, Option<String>, Option<String>) {
+    let (init, sidecar) = (Some(INIT_CONTAINER.to_owned()), Some(SIDECAR_CONTAINER.to_owned()));
+    match shape {
+        Shape::Init => (init, None, sidecar),
+        Shape::Native => (init, sidecar, None),
+        Shape::Merged => (sidecar, None, None),
     }
 }
 
@@ -116,7 +148,7 @@ fn one(key: &str, value: &str) -> BTreeMap<String, String> {
 
 fn pods() -> impl Strategy<Value = k8s::Pod> {
     let restarts = prop::sample::select(vec![None, Some("Always"), Some("Never"), Some("OnFailure")]);
-    let shapes = prop::sample::select(vec![None, Some("init"), Some("native")]);
+    let shapes = prop::sample::select(vec![None, Some("init"), Some("native"), Some("merged")]);
     let containers = (option::of(vec(container("init"), 0..3)), vec(container("app"), 1..4));
     let volumes = option::of(vec("[a-z]{1,5}", 0..3));
     (restarts, shapes, containers, volumes).prop_map(|(restart, shape, (inits, apps), volumes)| {
@@ -137,7 +169,7 @@ fn pods() -> impl Strategy<Value = k8s::Pod> {
 
 fn container(kind: &'static str) -> impl Strategy<Value = k8s::Container> {
     let probe = option::of(0..2000i32);
-    (option::of("[a-z]{1,8}"), vec("[a-z]{0,8}", 0..3), option::of(0i64..1500), probe).prop_map(
+    (option::of("[a-z]{1,8}"), vec("[a-z]{0,8}", 0..3), option::of(1i64..1500), probe).prop_map(
         move |(image, args, uid, port)| {
             let security_context =
                 uid.map(|uid| k8s::SecurityContext { run_as_user: Some(uid), ..k8s::SecurityContext::default() });

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::SignedDuration;
 use osm_api::{Kind, NamespacedName, ObjectKey, Reason, World, k8s};
 
-use super::{Desired, DesiredPod, Owner, revision};
+use super::{Desired, DesiredPod, Owner, revision, template_probed_by};
 use crate::plan::rollout::{Rounding, resolved, seconds};
 use crate::support;
 
@@ -84,8 +84,9 @@ impl Desired {
         let subject = key.to_string();
         let spec = &deployment.spec;
         let pod_spec = spec.template.spec.clone().unwrap_or_default();
+        let probed_by = template_probed_by(world, &name.namespace, &spec.template);
         let mut unsupported = support::deployment_problems(&subject, deployment);
-        unsupported.extend(support::pod_problems(&subject, &pod_spec, "spec.template.spec"));
+        unsupported.extend(support::pod_problems(&subject, &pod_spec, "spec.template.spec", probed_by));
         self.say_unsupported(world, &key, unsupported);
         let labels = spec.template.metadata.as_ref().and_then(|m| m.labels.clone()).unwrap_or_default();
         let selector = spec.selector.match_labels.clone().unwrap_or_default();
@@ -149,8 +150,9 @@ impl Desired {
         let subject = key.to_string();
         let spec = job.spec.clone().unwrap_or_default();
         let pod_spec = spec.template.spec.clone().unwrap_or_default();
+        let probed_by = template_probed_by(world, &name.namespace, &spec.template);
         let mut unsupported = support::job_problems(&subject, job);
-        unsupported.extend(support::pod_problems(&subject, &pod_spec, "spec.template.spec"));
+        unsupported.extend(support::pod_problems(&subject, &pod_spec, "spec.template.spec", probed_by));
         self.say_unsupported(world, &key, unsupported);
         let policy = pod_spec.restart_policy.clone();
         if !matches!(policy.as_deref(), Some("Never" | "OnFailure")) {

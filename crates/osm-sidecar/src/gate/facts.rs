@@ -96,6 +96,9 @@ pub enum Owner {
     /// Envoy.
     #[serde(rename = "envoy")]
     Envoy,
+    /// A service that the pod asked to wait for.
+    #[serde(rename = "upstream")]
+    Upstream,
 }
 
 /// The process.
@@ -144,6 +147,19 @@ pub struct Acknowledged {
     pub replaced: Vec<Rejected>,
     /// Which of [`LISTENERS`] it was not given.
     pub absent_listeners: Vec<&'static str>,
+    /// Services that the pod asked to wait for, and that have no endpoint in what Envoy was given.
+    pub lacking: Vec<Lacking>,
+}
+
+/// A service that is waited for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lacking {
+    /// Its name, as the pod's annotation has it.
+    pub upstream: String,
+    /// Whether this pod was told of it at all.
+    pub is_known: bool,
+    /// When the wait ends in any case; never if not set.
+    pub until: Option<Timestamp>,
 }
 
 /// What Envoy refused.
@@ -196,6 +212,7 @@ impl Acknowledged {
             rejected: rejected.collect(),
             replaced,
             absent_listeners: LISTENERS.into_iter().filter(|name| !listeners.contains_key(*name)).collect(),
+            lacking: Vec::new(),
         }
     }
 }

@@ -226,3 +226,34 @@ fn since_stays_while_the_words_change_and_starts_anew_after_it_was_there() {
     facts.identity = Identity::Asked;
     assert_eq!(open.after(&facts).missing()[0].since, at(9));
 }
+
+#[test]
+fn services_that_are_waited_for_are_named_until_the_gate_has_once_been_open() {
+    let lacking = |upstream: &str, is_known, until| Lacking { upstream: upstream.into(), is_known, until };
+    let session = |lacking: Vec<Lacking>| Some(Acknowledged { lacking, ..Acknowledged::default() });
+    check(
+        |f| f.session = session(vec![lacking("shop/api", true, None), lacking("shop/db:5432", false, None)]),
+        Owner::Upstream,
+        "it is to wait for other services: shop/api has no endpoint; shop/db:5432 is no service of the mesh that this pod may call",
+    );
+    let until = Some(at(60));
+    check(
+        |f| f.session = session(vec![lacking("shop/api", true, until)]),
+        Owner::Upstream,
+        "it is to wait for other services: shop/api has no endpoint, until 2030-03-17T17:47:40Z at most",
+    );
+
+    let waits = Facts { session: session(vec![lacking("shop/api", true, None)]), ..programmed() };
+    let opened = Gate::default().after(&waits).after(&programmed());
+    assert!(opened.is_open());
+    // Neither a service that goes later nor a new Envoy meanwhile closes it again.
+    assert!(opened.after(&waits).is_open());
+    let next_run = |facts: Facts| Facts {
+        envoy: Envoy::Running { run: 2, pid: 43 },
+        answer: facts.answer.map(|answer| Answer { run: 2, ..answer }),
+        ..facts
+    };
+    let restarted = opened.after(&Facts { envoy: Envoy::Ended("was killed".into()), ..programmed() });
+    assert!(!restarted.is_open());
+    assert!(restarted.after(&next_run(waits)).is_open());
+}

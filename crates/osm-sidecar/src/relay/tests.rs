@@ -63,7 +63,7 @@ fn answered(relay: &Relay, refused: &[&str]) -> SessionStatus {
 
 #[test]
 fn a_last_good_state_is_given_at_once_and_is_the_controllers_word_only_when_it_has_spoken() {
-    let mut relay = Relay::new(found(100));
+    let mut relay = Relay::new(found(100), Awaited::default());
     let term = Term { confirmed: in_seconds(-9), until: in_seconds(100) };
     assert_eq!(relay.step(&seen()).configuration, Configuration::LastGood(term));
     assert_eq!(relay.given.as_ref().unwrap().len(), 4, "with the pod's secrets");
@@ -84,7 +84,7 @@ fn a_last_good_state_is_given_at_once_and_is_the_controllers_word_only_when_it_h
 
 #[test]
 fn at_its_end_a_last_good_state_is_taken_from_envoy_and_the_controller_does_not_wait_for_answers() {
-    let mut relay = Relay::new(found(100));
+    let mut relay = Relay::new(found(100), Awaited::default());
     relay.step(&seen());
     let late = Seen { now: in_seconds(100), ..seen() };
     let followed = relay.step(&late);
@@ -103,7 +103,7 @@ fn at_its_end_a_last_good_state_is_taken_from_envoy_and_the_controller_does_not_
 
 #[test]
 fn the_certificate_may_end_the_use_earlier_and_a_renewed_one_does_not() {
-    let mut relay = Relay::new(found(5000));
+    let mut relay = Relay::new(found(5000), Awaited::default());
     let until = |configuration| match configuration {
         Configuration::LastGood(term) => term.until,
         other => panic!("{other:?}"),
@@ -115,7 +115,7 @@ fn the_certificate_may_end_the_use_earlier_and_a_renewed_one_does_not() {
 
 #[test]
 fn only_what_envoy_has_answered_for_is_kept_and_its_refusals_with_it() {
-    let mut relay = Relay::new(Found::Nothing);
+    let mut relay = Relay::new(Found::Nothing, Awaited::default());
     let fresh = Seen { connection: connected(true), ..seen() };
     let followed = relay.step(&fresh);
     assert_eq!((followed.configuration, followed.good), (Configuration::Told, None));
@@ -131,7 +131,8 @@ fn only_what_envoy_has_answered_for_is_kept_and_its_refusals_with_it() {
         kept.refusals[0].good.as_deref(),
         copy("1").get(ResourceType::Listener, "inbound-listener").map(|r| &**r)
     );
-    let mut restored = Relay::new(Found::Usable(Usable { content: kept, confirmed: now(), limit: in_seconds(9) }));
+    let mut restored =
+        Relay::new(Found::Usable(Usable { content: kept, confirmed: now(), limit: in_seconds(9) }), Awaited::default());
     restored.step(&Seen { copy: Some(copy("2")), ..seen() });
     let given = restored.given.unwrap();
     assert_eq!(
@@ -146,7 +147,7 @@ fn only_what_envoy_has_answered_for_is_kept_and_its_refusals_with_it() {
 
 #[test]
 fn a_pod_whose_listener_was_never_accepted_has_no_good_state() {
-    let mut relay = Relay::new(Found::Nothing);
+    let mut relay = Relay::new(Found::Nothing, Awaited::default());
     relay.step(&Seen { connection: connected(true), ..seen() });
     let status = answered(&relay, &["inbound-listener"]);
     assert_eq!(relay.step(&Seen { connection: connected(true), status, ..seen() }).good, None);

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::http::Response;
+use osm_redirect::Upstreams;
 use osm_runtime::http::{Limits, get_tcp};
 use osm_sidecar::config::{self, EnvoyConfig, Pod};
 use osm_sidecar::reaper::Children;
@@ -81,6 +82,8 @@ impl Lab {
             state_dir: dir.join("state"),
             last_good_age: Some(Duration::from_secs(3600)),
             probes: Vec::new(),
+            wait_for: Upstreams::default(),
+            wait_limit: None,
             envoy: EnvoyConfig {
                 program: envoy(),
                 log_level: "error".into(),

@@ -38,9 +38,13 @@ impl Drop for Dir {
 
 /// The agent, with a controller that is not there; `before` is what it is started with.
 fn agent(dir: &Dir, before: &[&str]) -> Command {
+    sidecar(dir, before, "agent")
+}
+
+fn sidecar(dir: &Dir, before: &[&str], verb: &str) -> Command {
     let authority = osm_pki::Authority::generate(osm_runtime::clock::now(), "cluster.local").unwrap();
     let program = dir.open(Path::new(PROGRAM));
-    let words: Vec<&str> = before.iter().copied().chain([program.to_str().unwrap(), "agent"]).collect();
+    let words: Vec<&str> = before.iter().copied().chain([program.to_str().unwrap(), verb]).collect();
     let mut command = Command::new(words[0]);
     command.args(&words[1..]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.env("POD_NAME", "client-0").env("POD_NAMESPACE", "shop").env("SERVICE_ACCOUNT", "client");
@@ -130,6 +134,65 @@ fn another_user_can_neither_stop_envoy_nor_ask_for_secrets() {
     }
     kill(Pid::from_raw(i32::try_from(running.id()).unwrap()), Signal::SIGTERM).unwrap();
     assert!(eventually(DEADLINE, || ended(&mut running)).success());
+}
+
+#[test]
+fn merged_becomes_an_agent_without_rights_when_the_rules_are_in_place() {
+    let name = "merged_becomes_an_agent_without_rights_when_the_rules_are_in_place";
+    if !geteuid().is_root() {
+        say(&format!("NOT RUN, needs root: {name}"));
+        return;
+    }
+    let dir = Dir::new("merged");
+    let state = dir.0.join("state");
+    std::fs::create_dir(&state).unwrap();
+    std::fs::set_permissions(&state, std::fs::Permissions::from_mode(0o777)).unwrap();
+    // As its container has it, in a network namespace of its own.
+    let network = ["unshare", "--net", "--", "sh", "-c", "ip link set lo up && exec \"$@\"", "--"];
+    let rights = "--bounding-set=-all,+net_admin,+net_raw,+setgid,+setpcap,+setuid";
+    let contained =
+        [&network[..], &["setpriv", rights, "--inh-caps=-all", "--no-new-privs", "--clear-groups"]].concat();
+    let mut running = sidecar(&dir, &contained, "merged").spawn().unwrap();
+    let mut hook = sidecar(&dir, &[], "installed").spawn().unwrap();
+    let status = eventually(DEADLINE, || ended(&mut hook));
+    assert!(status.success(), "{status}");
+    let target = running.id().to_string();
+    let rules = Command::new("nsenter").args(["--net", "--target", &target, "iptables-nft-save"]).output().unwrap();
+    let rules = String::from_utf8(rules.stdout).unwrap();
+    assert!(rules.contains("OSM_PROXY_HOLD") && rules.contains("OSM_PROXY_OUT_REDIRECT"), "{rules}");
+
+    let envoy = eventually(DEADLINE, || envoy_of(running.id()));
+    for process in [running.id(), u32::try_from(envoy).unwrap()] {
+        let said = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+        let field = |name: &str| {
+            let line = said.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).unwrap();
+            line.split_whitespace().collect::<Vec<_>>().join(" ")
+        };
+        for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+            assert_eq!(field(set), "0000000000000000", "{set}");
+        }
+        assert_eq!((field("Uid"), field("Gid")), ("1500 1500 1500 1500".into(), "1500 1500 1500 1500".into()));
+        assert_eq!((field("Groups"), field("NoNewPrivs")), (String::new(), "1".into()));
+    }
+    kill(Pid::from_raw(i32::try_from(running.id()).unwrap()), Signal::SIGTERM).unwrap();
+    assert!(eventually(DEADLINE, || ended(&mut running)).success());
+}
+
+#[test]
+fn without_rules_merged_does_not_become_an_agent_and_nothing_more_starts() {
+    let dir = Dir::new("merged-without-rules");
+    std::fs::create_dir(dir.0.join("state")).unwrap();
+    // Nobody may install rules without capabilities, not even root.
+    let contained = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"];
+    let contained = if geteuid().is_root() { &contained[..] } else { &[] };
+    let output = sidecar(&dir, contained, "merged").stderr(Stdio::piped()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said.contains("the pod must not start"), "{said}");
+    let hook = sidecar(&dir, &[], "installed").arg("--limit-seconds=1").stderr(Stdio::piped()).output().unwrap();
+    let said = String::from_utf8_lossy(&hook.stderr).into_owned();
+    assert_eq!(hook.status.code(), Some(1));
+    assert!(said.contains("nothing more of this pod is started"), "{said}");
 }
 
 /// Tries to open a Unix socket as another user: this test again, in a process of that user.

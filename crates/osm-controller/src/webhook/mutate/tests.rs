@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use osm_api::{MONITORED_BY, SIDECAR_INJECTION};
+use osm_api::{MONITORED_BY, SIDECAR_INJECTION, STARTUP, UNMESHED_INIT_CONTAINERS};
 use osm_inject::NativeSidecars;
 use osm_redirect::Redirect;
 use proptest::collection::vec;
@@ -110,6 +110,8 @@ fn policy() -> InjectPolicy {
         privileged_init: false,
         redirect: Redirect::default(),
         native_sidecars: NativeSidecars::Available,
+        startup: None,
+        hold: None,
     }
 }
 
@@ -117,7 +119,10 @@ fn policy() -> InjectPolicy {
 fn pods() -> impl Strategy<Value = Value> {
     let restarts = prop::sample::select(vec![Value::Null, json!("Always"), json!("Never")]);
     let lists = (option::of(containers("init")), containers("app"));
-    (restarts, lists, any::<bool>(), option::of(0..9)).prop_map(|(restart, (inits, mut apps), is_labelled, newer)| {
+    let shapes = option::of(prop::sample::select(vec!["init", "native", "merged"]));
+    let wishes = (shapes, any::<bool>());
+    let all = (restarts, lists, any::<bool>(), option::of(0..9), wishes);
+    all.prop_map(|(restart, (inits, mut apps), is_labelled, newer, (shape, is_last_init_unmeshed))| {
         if apps.is_empty() {
             apps.push(json!({"name": "app-0"}));
         }
@@ -125,7 +130,13 @@ fn pods() -> impl Strategy<Value = Value> {
             "apiVersion": "v1", "kind": "Pod",
             "metadata": {"generateName": "web-", "creationTimestamp": null},
             "spec": {"containers": apps, "restartPolicy": restart}});
+        if let Some(shape) = shape {
+            pod["metadata"]["annotations"] = json!({STARTUP: shape});
+        }
         if let Some(inits) = inits {
+            if let (Some(last), true) = (inits.last(), is_last_init_unmeshed) {
+                pod["metadata"]["annotations"][UNMESHED_INIT_CONTAINERS] = last["name"].clone();
+            }
             pod["spec"]["initContainers"] = inits.into();
         }
         if is_labelled {
