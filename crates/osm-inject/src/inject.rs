@@ -89,7 +89,11 @@ fn add(pod: &mut k8s::Pod, shape: Shape, why: &str, wishes: &Wishes, policy: &In
     let spec = pod.spec.as_mut().expect("the caller looked");
     let first_of_user = spec.containers.first().map(|container| container.name.clone());
     spec.init_containers.get_or_insert_default().push(containers::init(policy, &wishes.redirect));
-    let sidecar = containers::sidecar(policy);
+    let mut sidecar = containers::sidecar(policy);
+    if !wishes.redirect.hold {
+        // Who wants no connection to wait wants it to wait nowhere.
+        sidecar.env.get_or_insert_default().push(containers::parks_nothing());
+    }
     match shape {
         Shape::Init => spec.containers.push(sidecar),
         Shape::Native => spec.init_containers.get_or_insert_default().push(sidecar),

@@ -127,7 +127,7 @@ pub(super) fn sidecar_killed_without_controller(choice: &Choice) -> Result<Strin
     Ok(String::new())
 }
 
-fn number_after(text: &str, mark: &str) -> Option<u64> {
+pub(super) fn number_after(text: &str, mark: &str) -> Option<u64> {
     let rest = &text[text.find(mark)? + mark.len()..];
     rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
