@@ -128,7 +128,8 @@ pub async fn run(
     tasks.spawn("relay", info_span!("relay"), relay::run(inputs, outputs, twins, found, stop.clone()));
     let host = ForEnvoy::new(pod.id(), wires.for_envoy.1, wires.session.0);
     tasks.spawn("downstream", info_span!("downstream"), downstream::serve(socket, host, stop.clone()));
-    let shown = Shown { status: wires.status.1.clone(), counts: counts.clone(), envoy: admin.clone() };
+    let (status, process) = (wires.status.1.clone(), wires.envoy.1.clone());
+    let shown = Shown { status, counts: counts.clone(), process, envoy: admin.clone() };
     let served = pages::serve(listeners, shown, stop.clone());
     tasks.spawn("pages", info_span!("pages"), served);
     let (status, hung) = (wires.status.1, wires.hung.0);

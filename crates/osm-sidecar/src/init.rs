@@ -5,7 +5,7 @@
 
 mod backend;
 
-use std::{fmt, fs};
+use std::fmt;
 
 use osm_redirect::{Family, Redirect};
 
@@ -61,7 +61,7 @@ pub fn install(redirect: &Redirect, backends: &[Backend]) -> Result<Installed, N
 /// one on the same port. Most containers may not set it; then the agent does the same by other means, so there is
 /// nothing to say.
 pub fn let_listeners_inherit() {
-    let _ = fs::write(MIGRATE_REQUESTS, "1");
+    let _ = std::fs::write(MIGRATE_REQUESTS, "1");
 }
 
 fn install_with_any(redirect: &Redirect, backends: &[Backend]) -> Result<(&'static str, bool), Vec<Failure>> {

@@ -13,6 +13,7 @@ pub mod gate;
 pub mod identity;
 pub mod init;
 pub mod last_good;
+mod memory;
 pub mod observer;
 pub mod pages;
 pub mod park;

@@ -17,8 +17,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::envoy_admin::EnvoyAdmin;
-use crate::gate::{Configuration, Missing, Rejected, Term, Upstream};
+use crate::gate::{self, Configuration, Missing, Rejected, Term, Upstream};
 use crate::last_good::whole_seconds;
+use crate::memory;
 use crate::observer::Status;
 use crate::park::counts::{Counts, Standing};
 use crate::probes::ProbeListeners;
@@ -52,6 +53,8 @@ pub struct Shown {
     pub status: watch::Receiver<Arc<Status>>,
     /// What the agent counts.
     pub counts: Arc<Counts>,
+    /// Envoy's process.
+    pub process: watch::Receiver<gate::Envoy>,
     /// Envoy's own pages.
     pub envoy: EnvoyAdmin,
 }
@@ -108,7 +111,8 @@ fn metrics_page(shown: Shown) -> Router {
         let uri = uri.path_and_query().map_or(PATH, |uri| uri.as_str());
         let envoys = shown.envoy.get(uri, ENVOY_LIMIT).await.map(|answer| answer.into_body()).unwrap_or_default();
         let restarts = shown.status.borrow().timeline.envoy_restart_count;
-        let text = String::from_utf8_lossy(&envoys).into_owned() + &shown.counts.to_prometheus(restarts);
+        let own = shown.counts.to_prometheus(restarts) + &memory::to_prometheus(&shown.process.borrow());
+        let text = String::from_utf8_lossy(&envoys).into_owned() + &own;
         ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=UTF-8")], text)
     };
     let others = read_only(shown.envoy.clone(), &[PATH]);
@@ -217,7 +221,8 @@ mod tests {
         let (publish, status) = watch::channel(Arc::new(status));
         // What was said last stays readable.
         drop(publish);
-        Shown { status, counts: Arc::default(), envoy: EnvoyAdmin::new("/nowhere/admin.sock".into()) }
+        let process = watch::channel(gate::Envoy::Absent).1;
+        Shown { status, counts: Arc::default(), process, envoy: EnvoyAdmin::new("/nowhere/admin.sock".into()) }
     }
 
     #[tokio::test]

@@ -208,16 +208,18 @@ async fn next(lot: &Lot, sockets: &Sockets) -> (Place, TcpStream) {
 
 /// Closes a listening socket, and gives back what is in its queue.
 fn drained(listener: TcpListener) -> Vec<TcpStream> {
-    let Ok(listener) = listener.into_std() else { return Vec::new() };
-    let accept = || match listener.accept() {
-        Ok((client, _)) => Some(client),
-        Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {
-            listener.accept().ok().map(|(client, _)| client)
+    let mut clients = Vec::new();
+    // tokio would look only where it has been told of something; the kernel knows more.
+    let Ok(listener) = listener.into_std() else { return clients };
+    loop {
+        match listener.accept() {
+            Ok((client, _)) => {
+                clients.extend(client.set_nonblocking(true).and_then(|()| TcpStream::from_std(client)).ok());
+            }
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(_) => return clients,
         }
-        Err(_) => None,
-    };
-    let clients = std::iter::from_fn(accept);
-    clients.filter_map(|client| client.set_nonblocking(true).and_then(|()| TcpStream::from_std(client)).ok()).collect()
+    }
 }
 
 /// Never, if there is no such time.
