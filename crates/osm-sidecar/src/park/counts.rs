@@ -1,7 +1,7 @@
 //! What is counted of parking and supervision: for Prometheus, and for the page that says what the pod waits for.
 
 use std::fmt::Write;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
@@ -30,6 +30,8 @@ pub(super) struct SideCounts {
     pub(super) accepted: AtomicU64,
     /// Those that Envoy got.
     pub(super) handed_over: AtomicU64,
+    /// Whether new connections go to Envoy.
+    pub(super) is_handed_over: AtomicBool,
     /// Times that new connections were steered to an Envoy that had become ready.
     pub(super) hand_overs: AtomicU64,
     /// Listening sockets that were taken over from an Envoy that was gone.
@@ -66,6 +68,7 @@ pub struct Standing {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct SideStanding {
+    is_handed_over: bool,
     waiting: u64,
     waiting_bytes: u64,
     handed_over: u64,
@@ -143,6 +146,7 @@ impl SideCounts {
 
     fn standing(&self) -> SideStanding {
         SideStanding {
+            is_handed_over: self.is_handed_over.load(Ordering::Relaxed),
             waiting: self.waiting.load(Ordering::Relaxed),
             waiting_bytes: self.waiting_bytes.load(Ordering::Relaxed),
             handed_over: self.handed_over.load(Ordering::Relaxed),
@@ -203,7 +207,9 @@ mod tests {
         drop(share);
         let page = serde_json::to_value(counts.standing()).unwrap();
         let hit = serde_json::json!({ "at": 0, "reason": "too much" });
-        let inbound = serde_json::json!({ "waiting": 0, "waitingBytes": 0, "handedOver": 0, "lastBoundHit": hit });
+        let inbound = serde_json::json!({
+            "isHandedOver": false, "waiting": 0, "waitingBytes": 0, "handedOver": 0, "lastBoundHit": hit,
+        });
         assert_eq!(page["inbound"], inbound);
     }
 }

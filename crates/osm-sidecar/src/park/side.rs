@@ -38,10 +38,10 @@ pub(super) struct Side {
     present: Option<Programmed>,
     /// Whether Envoy gets new connections.
     is_handed_over: bool,
-    /// When to hand over to the present run.
+    /// When to look for the present run's sockets again.
     hand_over_at: Option<Instant>,
-    /// Until when something may arrive at the sockets of Envoys that are gone.
-    left_until: Instant,
+    /// When nothing can arrive any more at the sockets of Envoys that are gone.
+    close_left_at: Option<Instant>,
     /// Whether the log knows that sockets cannot be duplicated.
     is_said: bool,
 }
@@ -72,7 +72,7 @@ impl Side {
             present: None,
             is_handed_over: false,
             hand_over_at: None,
-            left_until: clock::monotonic(),
+            close_left_at: None,
             is_said: false,
         }
     }
@@ -93,7 +93,8 @@ impl Side {
                     let now = *self.programmed.borrow_and_update();
                     self.follow(now);
                 }
-                () = reaches(self.hand_over_at) => arrived = self.hand_over(),
+                () = reaches(self.hand_over_at) => self.hand_over(),
+                () = reaches(self.close_left_at) => arrived = self.close_left(),
                 Some(_) = connections.join_next() => {}
                 () = closing.asked.cancelled(), if self.sockets.guard.is_some() => arrived = self.close(),
                 () = stop.cancelled() => return Ok(()),
@@ -115,7 +116,7 @@ impl Side {
         if std::mem::take(&mut self.is_handed_over) {
             self.take_over();
         }
-        self.hand_over_at = now.map(|_| self.left_until);
+        self.hand_over();
     }
 
     /// New connections come to the guard again, and what Envoy has left in its queues too.
@@ -125,29 +126,32 @@ impl Side {
         if duplicates.is_empty() {
             return;
         }
-        self.left_until = clock::monotonic() + self.handshake_limit;
-        let taken = duplicates.into_iter().filter_map(|duplicate| {
+        self.close_left_at = Some(clock::monotonic() + self.handshake_limit);
+        self.lot.counts().taken_over.fetch_add(duplicates.len() as u64, Ordering::Relaxed);
+        tracing::info!(sockets = duplicates.len(), "Envoy is gone; its connections are taken from its queues");
+        self.sockets.left.extend(duplicates.into_iter().filter_map(|duplicate| {
             duplicate.set_nonblocking(true).and_then(|()| TcpListener::from_std(duplicate)).ok()
-        });
-        self.sockets.left.extend(taken);
-        self.lot.counts().taken_over.fetch_add(self.sockets.left.len() as u64, Ordering::Relaxed);
-        tracing::info!(sockets = self.sockets.left.len(), "Envoy is gone; its connections are taken from its queues");
+        }));
     }
 
-    /// New connections go to Envoy from here on. What had arrived at sockets that are closed now is given back.
-    fn hand_over(&mut self) -> Vec<TcpStream> {
+    /// New connections go to Envoy from here on, if it is programmed.
+    fn hand_over(&mut self) {
+        self.steer_to_envoy();
+        if self.is_handed_over {
+            self.lot.counts().hand_overs.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn steer_to_envoy(&mut self) {
         self.hand_over_at = None;
-        let (Some(to), Some(guard)) = (self.present, &self.sockets.guard) else { return Vec::new() };
-        // Before new connections are steered past the guard: until then no place in the group moves that matters.
-        let arrived = self.sockets.left.drain(..).flat_map(drained).collect();
-        let (port, own) = match (guard.local_addr(), fstat(guard)) {
-            (Ok(address), Ok(stat)) => (address.port(), stat.st_ino),
-            (Err(_), _) | (_, Err(_)) => return arrived,
-        };
-        let theirs: Vec<u64> = table::listening(port).into_iter().filter(|inode| *inode != own).collect();
+        let (Some(to), Some(guard)) = (self.present, &self.sockets.guard) else { return };
+        let Ok(address) = guard.local_addr() else { return };
+        let own: Vec<u64> = self.sockets.left.iter().chain([guard]).filter_map(inode).collect();
+        let theirs: Vec<u64> =
+            table::listening(address.port()).into_iter().filter(|inode| !own.contains(inode)).collect();
         let Ok(sockets @ 1..) = u32::try_from(theirs.len()) else {
             self.hand_over_at = Some(clock::monotonic() + LOOK_INTERVAL);
-            return arrived;
+            return;
         };
         // Before Envoy has any connection that could be lost with it.
         match duplicates::of(to.pid, &theirs).context("duplicating Envoy's listening sockets") {
@@ -158,22 +162,34 @@ impl Side {
             }
             Err(_) => {}
         }
-        self.steer(Steer::ToEnvoy { sockets });
+        let between = u32::try_from(self.sockets.left.len()).unwrap_or(0);
+        self.steer(Steer::ToEnvoy { between, sockets });
         self.is_handed_over = true;
-        self.lot.counts().hand_overs.fetch_add(1, Ordering::Relaxed);
-        tracing::debug!(run = to.run, sockets, duplicates = self.sockets.duplicates.len(), "handed over to Envoy");
+        tracing::debug!(run = to.run, sockets, duplicates = self.sockets.duplicates.len(), "steered to Envoy");
+    }
+
+    /// Closes the sockets of Envoys that are gone, all at once, because their places are taken by others' sockets: until
+    /// these are known again, new connections come to the guard. What had arrived is given back.
+    fn close_left(&mut self) -> Vec<TcpStream> {
+        self.close_left_at = None;
+        self.steer(Steer::ToGuard);
+        let arrived = self.sockets.left.drain(..).flat_map(drained).collect();
+        if std::mem::take(&mut self.is_handed_over) {
+            self.steer_to_envoy();
+        }
         arrived
     }
 
     /// Whoever connects from here on is Envoy's, or waits in the kernel. What had arrived is given back.
     fn close(&mut self) -> Vec<TcpStream> {
-        (self.present, self.hand_over_at) = (None, None);
+        (self.present, self.hand_over_at, self.close_left_at) = (None, None, None);
         self.sockets.duplicates.clear();
         self.sockets.left.drain(..).chain(self.sockets.guard.take()).flat_map(drained).collect()
     }
 
     fn steer(&self, to: Steer) {
         let Some(guard) = &self.sockets.guard else { return };
+        self.lot.counts().is_handed_over.store(to != Steer::ToGuard, Ordering::Relaxed);
         if let Err(error) = steer(guard, to) {
             // Without the filter the kernel chooses among all of the group, and the agent carries its part for good.
             let direction = self.lot.direction().name();
@@ -220,6 +236,10 @@ fn drained(listener: TcpListener) -> Vec<TcpStream> {
             Err(_) => return clients,
         }
     }
+}
+
+fn inode(listener: &TcpListener) -> Option<u64> {
+    fstat(listener).ok().map(|stat| stat.st_ino)
 }
 
 /// Never, if there is no such time.

@@ -24,9 +24,9 @@ const GUARD: u32 = 0;
 pub(super) enum Steer {
     /// The guard.
     ToGuard,
-    /// Envoy's workers, evenly: so many sockets, all behind the guard. Should there be fewer, the kernel takes any
-    /// socket of the group, the guard included.
-    ToEnvoy { sockets: u32 },
+    /// Envoy's workers, evenly: so many sockets, behind the guard and `between` others. Should there be fewer, the kernel
+    /// takes any socket of the group, the guard included.
+    ToEnvoy { between: u32, sockets: u32 },
 }
 
 /// Steers the group that this socket is in. What has been given to a socket before stays with it.
@@ -39,11 +39,11 @@ pub(super) fn steer(guard: &impl AsFd, to: Steer) -> nix::Result<()> {
 fn program(to: Steer) -> Vec<sock_filter> {
     let step = |code, k| sock_filter { code, jt: 0, jf: 0, k };
     match to {
-        Steer::ToGuard | Steer::ToEnvoy { sockets: 0 } => vec![step(RETURN_CONSTANT, GUARD)],
-        Steer::ToEnvoy { sockets } => vec![
+        Steer::ToGuard | Steer::ToEnvoy { sockets: 0, .. } => vec![step(RETURN_CONSTANT, GUARD)],
+        Steer::ToEnvoy { between, sockets } => vec![
             step(LOAD_ABSOLUTE_WORD, RANDOM),
             step(MODULO_CONSTANT, sockets),
-            step(ADD_CONSTANT, GUARD + 1),
+            step(ADD_CONSTANT, GUARD + 1 + between),
             step(RETURN_ACCUMULATOR, 0),
         ],
     }
@@ -82,14 +82,16 @@ mod tests {
         steer(&group[0], Steer::ToGuard).unwrap();
         group.extend([member(address), member(address)]);
         assert_eq!(given(&group, address), [60, 0, 0]);
-        steer(&group[0], Steer::ToEnvoy { sockets: 2 }).unwrap();
+        steer(&group[0], Steer::ToEnvoy { between: 1, sockets: 1 }).unwrap();
+        assert_eq!(given(&group, address), [0, 0, 60]);
+        steer(&group[0], Steer::ToEnvoy { between: 0, sockets: 2 }).unwrap();
         let evenly = given(&group, address);
         assert!(evenly[0] == 0 && evenly[1] > 10 && evenly[2] > 10, "{evenly:?}");
         group.truncate(1);
         assert_eq!(given(&group, address), [60], "nobody else is there");
         steer(&group[0], Steer::ToGuard).unwrap();
         group.push(member(address));
-        steer(&group[0], Steer::ToEnvoy { sockets: 1 }).unwrap();
+        steer(&group[0], Steer::ToEnvoy { between: 0, sockets: 1 }).unwrap();
         assert_eq!(given(&group, address), [0, 60], "the guard is the first for ever");
     }
 }

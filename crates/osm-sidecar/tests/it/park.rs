@@ -78,9 +78,9 @@ async fn connections_that_come_before_envoy_is_programmed_are_taken_at_once_and_
 async fn what_a_killed_envoy_had_in_its_queue_and_what_comes_after_it_is_served_by_the_next_one() {
     let lab = Lab::start(|ports| Some(complete(ports))).await;
     lab.until_programmed();
-    until(DEADLINE, async || metric(&lab, "osm_sidecar_hand_overs_total{direction=\"outbound\"}").await == 1);
-    until(DEADLINE, async || metric(&lab, "osm_sidecar_hand_overs_total{direction=\"inbound\"}").await == 1);
     for _ in 0..3 {
+        until(DEADLINE, async || lab.startup().await["parked"]["outbound"]["isHandedOver"] == true);
+        until(DEADLINE, async || lab.startup().await["parked"]["inbound"]["isHandedOver"] == true);
         let killed = lab.envoy_pid();
         signal(killed, Signal::SIGSTOP);
         let before = ask_often(lab.ports.outbound);
