@@ -21,15 +21,15 @@ pub(crate) struct Ends {
 /// The header. Without ends, Envoy treats the connection as one that nobody redirected, and cannot be made to dial
 /// itself.
 pub(crate) fn proxy_header(ends: Option<Ends>) -> Vec<u8> {
-    let (command, family, addresses) = match ends.map(|ends| (ends, canonical(ends))) {
-        Some((_, (IpAddr::V4(source), IpAddr::V4(destination)))) => {
+    let (command, family, addresses) = match ends.map(canonical) {
+        Some((IpAddr::V4(source), IpAddr::V4(destination))) => {
             (PROXY, TCP_OVER_IPV4, [source.octets(), destination.octets()].concat())
         }
-        Some((_, (IpAddr::V6(source), IpAddr::V6(destination)))) => {
+        Some((IpAddr::V6(source), IpAddr::V6(destination))) => {
             (PROXY, TCP_OVER_IPV6, [source.octets(), destination.octets()].concat())
         }
         // A connection has one family.
-        Some((_, (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)))) | None => {
+        Some((IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_))) | None => {
             (LOCAL, UNSPECIFIED, Vec::new())
         }
     };
