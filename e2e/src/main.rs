@@ -22,6 +22,9 @@ struct Arguments {
     /// How often a repeated scenario repeats.
     #[arg(long, default_value_t = 20)]
     count: u32,
+    /// What a scenario that chooses by chance begins from; printed, so that a run can be repeated.
+    #[arg(long)]
+    seed: Option<u64>,
     /// Print the names of the scenarios and what they show.
     #[arg(long)]
     list: bool,
@@ -39,6 +42,8 @@ pub(crate) struct Choice {
     pub(crate) place: Place,
     /// How often to repeat.
     pub(crate) count: u32,
+    /// What chance begins from.
+    pub(crate) seed: u64,
     /// Whether one scenario was asked for, and no other.
     pub(crate) is_alone: bool,
     /// Whether labs stay up.
@@ -66,7 +71,8 @@ fn run(arguments: &Arguments) -> Result<bool> {
         return Ok(true);
     }
     lab::check_machine(place).context("this machine cannot run the scenarios")?;
-    let choice = Choice { place, count: arguments.count, is_alone: chosen.len() == 1, keep: arguments.keep };
+    let seed = arguments.seed.unwrap_or_else(|| u64::from(std::process::id()));
+    let choice = Choice { place, count: arguments.count, seed, is_alone: chosen.len() == 1, keep: arguments.keep };
     let (mut passed, mut failed) = (0, 0);
     for scenario in chosen {
         let start = Instant::now();

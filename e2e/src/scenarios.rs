@@ -12,6 +12,7 @@ mod jobs;
 mod machine;
 mod manifests;
 mod outage;
+mod parking;
 mod policies;
 mod probes;
 mod rollouts;
@@ -133,6 +134,30 @@ pub(crate) const ALL: &[Scenario] = &[
         shows: "the whole sidecar container is killed under load, in every shape: no connection is refused",
         places: EVERYWHERE,
         run: shapes::sidecar_killed_under_load,
+    },
+    Scenario {
+        name: "connections-are-taken-at-once",
+        shows: "while the sidecar waits for the controller, connect() returns at once; served later, also if the server speaks first",
+        places: ON_A_MACHINE,
+        run: parking::connections_are_taken_at_once,
+    },
+    Scenario {
+        name: "kills-under-load",
+        shows: "Envoy killed again and again under 500 new connections a second: none refused, none lost from its queue",
+        places: ON_A_MACHINE,
+        run: parking::kills_under_load,
+    },
+    Scenario {
+        name: "hangs-under-load",
+        shows: "Envoy stopped with SIGSTOP under load: replaced within half a second, the application is not restarted",
+        places: ON_A_MACHINE,
+        run: parking::hangs_under_load,
+    },
+    Scenario {
+        name: "hand-overs",
+        shows: "connections opened while the agent hands over to a new Envoy: none refused, none reset",
+        places: ON_A_MACHINE,
+        run: parking::hand_overs,
     },
     Scenario {
         name: "controller-killed",

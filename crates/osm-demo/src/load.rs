@@ -34,6 +34,8 @@ struct Counts {
     slowest_ms: u128,
     /// Half of the answered requests took less, in milliseconds.
     median_ms: u128,
+    /// 99 of 100 answered requests took no more, in milliseconds.
+    p99_ms: u128,
 }
 
 enum End {
@@ -85,6 +87,7 @@ pub(crate) async fn run(url: &Url, rate: u32, duration: Duration) -> Result<()> 
     took.sort_unstable();
     counts.slowest_ms = took.last().copied().unwrap_or_default();
     counts.median_ms = took.get(took.len() / 2).copied().unwrap_or_default();
+    counts.p99_ms = took.get(took.len() * 99 / 100).copied().unwrap_or_default();
     if let Some(why) = first_failure {
         say(&format!("first failure: {why}"));
     }

@@ -173,6 +173,11 @@ pub(crate) fn is_ours(container: &k8s::Container) -> bool {
     [INIT_CONTAINER, SIDECAR_CONTAINER].contains(&container.name.as_str())
 }
 
+/// Has the agent leave every connection to Envoy, as the kernel does.
+pub(crate) fn parks_nothing() -> k8s::EnvVar {
+    variable("OSM_PARK_CONNECTIONS", "0")
+}
+
 fn environment(policy: &InjectPolicy, redirect: &Redirect, wishes: &Wishes) -> Vec<k8s::EnvVar> {
     let mut environment = vec![
         from_pod("POD_NAME", "metadata.name"),

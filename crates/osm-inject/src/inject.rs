@@ -97,7 +97,11 @@ fn add(pod: &mut k8s::Pod, choice: &Choice, wishes: &Wishes, policy: &InjectPoli
     if *shape != Shape::Merged {
         inits.push(containers::init(policy, &redirect));
     }
-    let sidecar = containers::sidecar(policy, choice, &redirect, wishes);
+    let mut sidecar = containers::sidecar(policy, choice, &redirect, wishes);
+    if *hold == Hold::None {
+        // Who wants no connection to wait wants it to wait nowhere.
+        sidecar.env.get_or_insert_default().push(containers::parks_nothing());
+    }
     match shape {
         Shape::Init => spec.containers.push(sidecar),
         Shape::Native | Shape::Merged => inits.push(sidecar),

@@ -24,9 +24,13 @@ use crate::identity::{self, Current, known_roots};
 use crate::last_good::saver::Saver;
 use crate::last_good::{self, Content, Found, Usable};
 use crate::observer::{self, Event, Status};
-use crate::pages::{self, Listeners};
+use crate::pages::{self, Listeners, Shown};
+use crate::park::counts::Counts;
+use crate::park::twins::Twins;
+use crate::park::{self, Guards};
 use crate::prober;
 use crate::probes;
+use crate::pulse::Pulse;
 use crate::reaper::Children;
 use crate::relay::{self, Inputs, Outputs};
 use crate::state_dir::StateDir;
@@ -78,6 +82,8 @@ pub async fn run(
     children: Children,
     asked: CancellationToken,
 ) -> anyhow::Result<()> {
+    // The application may be connecting already.
+    let guards = Guards::bind(config.park.clone());
     let state_dir = StateDir::prepare(&config.state_dir)?;
     let socket = state_dir.listen(&state_dir.xds_socket())?;
     write_bootstrap(&config, &state_dir)?;
@@ -85,7 +91,7 @@ pub async fn run(
     let admin = EnvoyAdmin::new(state_dir.admin_socket());
     let (tasks, wires) = (Tasks::new(), Wires::new(&found));
     let stop = tasks.stop();
-    let events = wires.events.0;
+    let (events, counts) = (wires.events.0, Arc::new(Counts::default()));
 
     let observed = observer::run(wires.events.1, wires.status.0, stop.clone());
     tasks.spawn("observer", info_span!("observer"), observed);
@@ -93,6 +99,7 @@ pub async fn run(
         tasks.spawn("saver", info_span!("saver"), saver.run(stop.clone()));
     }
     let awaited = Awaited::new(config.wait_for.clone(), config.wait_limit, clock::now());
+    let twins = Twins::new(&state_dir, config.park.limits.is_some());
     let Config { pod, controller, envoy, probes: forwarded, .. } = config;
     let probed = probes::serve(std::mem::take(&mut listeners.probes), forwarded, stop.clone());
     tasks.spawn("application's probes", info_span!("probes"), probed);
@@ -120,13 +127,19 @@ pub async fn run(
     };
     let outputs =
         Outputs { resources: wires.for_envoy.0, answers: wires.answers.0, good: wires.good.0, events: events.clone() };
-    tasks.spawn("relay", info_span!("relay"), relay::run(inputs, outputs, found, awaited, stop.clone()));
+    tasks.spawn("relay", info_span!("relay"), relay::run(inputs, outputs, twins, found, awaited, stop.clone()));
     let host = ForEnvoy::new(pod.id(), wires.for_envoy.1, wires.session.0);
     tasks.spawn("downstream", info_span!("downstream"), downstream::serve(socket, host, stop.clone()));
-    let served = pages::serve(listeners, wires.status.1.clone(), admin.clone(), stop.clone());
+    let (status, process) = (wires.status.1.clone(), wires.envoy.1.clone());
+    let shown = Shown { status, counts: counts.clone(), process, envoy: admin.clone() };
+    let served = pages::serve(listeners, shown, stop.clone());
     tasks.spawn("pages", info_span!("pages"), served);
     let (status, hung) = (wires.status.1, wires.hung.0);
     let envoy_state = wires.envoy.1;
+    let programmed = park::follow(&tasks, status.clone(), envoy_state.clone());
+    let parking = guards.spawn(&tasks, &state_dir, &programmed, &counts);
+    let pulse = Pulse::new(&state_dir, &envoy, programmed, hung.clone(), counts);
+    tasks.spawn("pulse", info_span!("pulse"), pulse.run(stop.clone()));
     let probed = prober::run(admin.clone(), envoy.hung_after, envoy_state, status, events.clone(), hung, stop.clone());
     tasks.spawn("prober", info_span!("prober"), probed);
     if std::process::id() == 1 {
@@ -134,7 +147,7 @@ pub async fn run(
     }
     let bootstrap = state_dir.bootstrap();
     let (state, hung) = (wires.envoy.0, wires.hung.1);
-    let supervisor = Supervisor { config: envoy, bootstrap, admin, children, events, state, hung };
+    let supervisor = Supervisor { config: envoy, bootstrap, admin, children, events, state, hung, parking };
     // Envoy ends first: until then its configuration and its pages are served.
     let supervised = supervisor.run(asked, stop.clone()).await.context("running Envoy");
     stop.cancel();

@@ -9,6 +9,10 @@ use anyhow::{Context, ensure};
 use clap::Args;
 use osm_redirect::{ForwardedProbe, Upstreams, WAIT_FOR_LIMIT_VARIABLE, WAIT_FOR_VARIABLE, WaitLimit, read_probes};
 
+/// What parked connections may have sent together, in each direction: they lie in the kernel's memory, which counts as
+/// the sidecar's.
+const PARK_BYTES: u64 = 64 << 20;
+
 /// The agent's flags; each can be given by the environment.
 #[derive(Args, Clone, Debug)]
 pub struct AgentArgs {
@@ -64,6 +68,18 @@ pub struct AgentArgs {
     /// 0 means that it waits for the controller
     #[arg(long, env = "OSM_LAST_GOOD_SECONDS", default_value_t = 86_400)]
     pub last_good_seconds: u32,
+    /// Where redirection sends the pod's own connections; the agent takes them while Envoy cannot
+    #[arg(long, env = "OSM_OUTBOUND_LISTEN", default_value = "0.0.0.0:15001")]
+    pub outbound_listen: SocketAddr,
+    /// Where redirection sends connections to the pod; the agent takes them while Envoy cannot
+    #[arg(long, env = "OSM_INBOUND_LISTEN", default_value = "0.0.0.0:15003")]
+    pub inbound_listen: SocketAddr,
+    /// How many connections the agent keeps, in each direction, while Envoy cannot take them; 0 leaves all to the kernel
+    #[arg(long, env = "OSM_PARK_CONNECTIONS", default_value_t = 4096)]
+    pub park_connections: u32,
+    /// How long, in seconds, the agent keeps a connection before it gives it up
+    #[arg(long, env = "OSM_PARK_SECONDS", default_value_t = 900)]
+    pub park_seconds: u32,
     /// Probes of the application that the kubelet sends here, as JSON
     #[arg(long, env = "OSM_PROBES", default_value = "")]
     pub probes: String,
@@ -103,12 +119,36 @@ pub struct Config {
     pub last_good_age: Option<Duration>,
     /// How Envoy is run.
     pub envoy: EnvoyConfig,
+    /// How connections are parked.
+    pub park: ParkConfig,
     /// Probes of the application that the kubelet sends here.
     pub probes: Vec<ForwardedProbe>,
     /// Services without whose endpoints the pod is not programmed.
     pub wait_for: Upstreams,
     /// How long they are waited for; for ever if not set.
     pub wait_limit: Option<WaitLimit>,
+}
+
+/// How connections are parked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParkConfig {
+    /// Where the pod's own connections arrive.
+    pub outbound: SocketAddr,
+    /// Where connections to the pod arrive.
+    pub inbound: SocketAddr,
+    /// How many, and how long; `None` means that none are.
+    pub limits: Option<ParkLimits>,
+}
+
+/// The bounds of parking, for each direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ParkLimits {
+    /// Connections that wait at once.
+    pub connections: usize,
+    /// Bytes that these may have sent before no more are taken.
+    pub bytes: u64,
+    /// How long one may wait.
+    pub time: Duration,
 }
 
 /// Whom the agent serves.
@@ -205,6 +245,15 @@ impl TryFrom<AgentArgs> for Config {
                 name: args.controller_name,
                 root_ca: args.root_ca,
                 token_file: args.token_file,
+            },
+            park: ParkConfig {
+                outbound: args.outbound_listen,
+                inbound: args.inbound_listen,
+                limits: (args.park_connections > 0).then(|| ParkLimits {
+                    connections: args.park_connections as usize,
+                    bytes: PARK_BYTES,
+                    time: Duration::from_secs(args.park_seconds.into()),
+                }),
             },
             state_dir: args.state_dir,
             last_good_age: (args.last_good_seconds > 0).then(|| Duration::from_secs(args.last_good_seconds.into())),

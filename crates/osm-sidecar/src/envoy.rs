@@ -18,6 +18,7 @@ use crate::config::EnvoyConfig;
 use crate::envoy_admin::EnvoyAdmin;
 use crate::gate;
 use crate::observer::Event;
+use crate::park::Parking;
 use crate::reaper::{Children, OwnChild};
 use crate::restarts::Restarts;
 
@@ -48,12 +49,14 @@ pub struct Supervisor {
     pub state: watch::Sender<gate::Envoy>,
     /// Runs that do not answer any more, to be killed.
     pub hung: mpsc::Receiver<u64>,
+    /// What takes connections while no Envoy does.
+    pub parking: Parking,
 }
 
 /// Why a run was over.
 enum End {
-    /// The process ended by itself.
-    Exited(ExitStatus),
+    /// The process ended, and how.
+    Exited(String),
     /// The sidecar is asked to stop.
     Asked,
     /// The agent has failed; there is no time to drain.
@@ -71,9 +74,8 @@ impl Supervisor {
             tracing::info!(pid, run, "Envoy is started");
             self.report(gate::Envoy::Running { run, pid }).await;
             match self.until_end(&mut child, run, &asked, &failed).await? {
-                End::Exited(status) => {
+                End::Exited(why) => {
                     drop(child);
-                    let why = describe(status);
                     let delay = restarts.delay_after(started.elapsed(), &mut rng);
                     tracing::warn!(
                         run,
@@ -90,6 +92,7 @@ impl Supervisor {
                 }
                 End::Asked => {
                     self.drain(&mut child, &failed).await;
+                    self.parking.close().await;
                     return stop(&mut child).await;
                 }
                 End::Failed => return stop(&mut child).await,
@@ -119,16 +122,22 @@ impl Supervisor {
         asked: &CancellationToken,
         failed: &CancellationToken,
     ) -> anyhow::Result<End> {
+        let mut is_hung = false;
         loop {
             // All of these are cancel safe.
             let hung = tokio::select! {
-                ended = child.process.wait() => return Ok(End::Exited(ended.context("waiting for Envoy")?)),
+                ended = child.process.wait() => {
+                    let ended = describe(ended.context("waiting for Envoy")?);
+                    let why = if is_hung { format!("did not answer any more and {ended}") } else { ended };
+                    return Ok(End::Exited(why));
+                }
                 () = failed.cancelled() => return Ok(End::Failed),
                 () = asked.cancelled() => return Ok(End::Asked),
                 Some(hung) = self.hung.recv() => hung,
             };
             if hung == run {
                 tracing::warn!(run, "Envoy does not answer any more and is killed");
+                is_hung = true;
                 child.process.start_kill().context("killing Envoy")?;
             }
         }

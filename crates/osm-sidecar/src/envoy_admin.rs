@@ -8,6 +8,7 @@ use axum::body::Bytes;
 use osm_runtime::http::{self, Limits};
 
 use crate::gate::Answer;
+use crate::park::twins::PULSE_STATISTICS;
 
 /// The numbers that the gate needs.
 const GATE_STATS: &str = "/stats?filter=^(listener_manager\\.(workers_started|total_listeners_active|\
@@ -80,8 +81,9 @@ fn activity(text: &str) -> u64 {
         let Ok(value) = value.trim().parse::<u64>() else { continue };
         let is_part =
             name.contains(".worker_") || name.starts_with("listener.admin.") || name.starts_with("http.admin.");
+        let is_ours = name.starts_with("listener.") && name.contains(PULSE_STATISTICS);
         match name.split_once('.') {
-            _ if is_part => {}
+            _ if is_part || is_ours => {}
             Some(("listener", rest)) if rest.ends_with(".downstream_cx_active") => connections += value,
             Some(("http", rest)) if rest.ends_with(".downstream_cx_active") => http_connections += value,
             Some(("http", rest)) if rest.ends_with(".downstream_rq_active") => requests += value,
@@ -113,6 +115,7 @@ mod tests {
                     listener.0.0.0.0_15001.worker_0.downstream_cx_active: 2\n\
                     listener.0.0.0.0_15001.worker_1.downstream_cx_active: 1\n\
                     listener.0.0.0.0_15003.downstream_cx_active: 4\n\
+                    listener.agent_pulse.downstream_cx_active: 2\n\
                     listener.admin.downstream_cx_active: 1\n";
         assert_eq!(activity(text), 3 + 4 - 2 + 5);
         assert_eq!(activity(""), 0);

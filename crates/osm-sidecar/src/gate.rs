@@ -70,6 +70,11 @@ impl Gate {
         self.is_open
     }
 
+    /// The run of Envoy that has been programmed, if it is the present one.
+    pub fn programmed_run(&self) -> Option<u64> {
+        self.programmed_run
+    }
+
     /// What is missing; empty if and only if the gate is open, or nothing has been observed.
     pub fn missing(&self) -> &[Missing] {
         &self.missing

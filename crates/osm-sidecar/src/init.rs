@@ -11,6 +11,9 @@ use osm_redirect::{Family, Redirect};
 
 pub use backend::{BACKENDS, Backend, Failure};
 
+/// Of this network namespace; Linux 5.14 and later.
+const MIGRATE_REQUESTS: &str = "/proc/sys/net/ipv4/tcp_migrate_req";
+
 /// What was installed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Installed {
@@ -52,6 +55,13 @@ pub fn install(redirect: &Redirect, backends: &[Backend]) -> Result<Installed, N
         // The first failures are those of what was asked for.
         Err(_) => Err(NotInstalled(failures)),
     }
+}
+
+/// Has the kernel give the connections in the queue of a listening socket that is closed, as by Envoy's death, to another
+/// one on the same port. Most containers may not set it; then the agent does the same by other means, so there is
+/// nothing to say.
+pub fn let_listeners_inherit() {
+    let _ = std::fs::write(MIGRATE_REQUESTS, "1");
 }
 
 fn install_with_any(redirect: &Redirect, backends: &[Backend]) -> Result<(&'static str, bool), Vec<Failure>> {

@@ -12,6 +12,7 @@ use osm_redirect::Redirect;
 use osm_runtime::{Tasks, Version, telemetry};
 use osm_sidecar::reaper::Children;
 use osm_sidecar::{AgentArgs, Config, Listeners, agent, init, merged, probes, ready};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 
@@ -91,6 +92,7 @@ fn main() -> ExitCode {
 
 fn install(redirect: &Redirect) -> anyhow::Result<()> {
     let installed = init::install(redirect, &init::BACKENDS)?;
+    init::let_listeners_inherit();
     if installed.without_hold.is_some() {
         complain(&installed.to_string());
     } else {
@@ -121,6 +123,7 @@ fn ask_whether_ready(agent: SocketAddr) -> anyhow::Result<()> {
 
 fn run_agent(args: AgentArgs) -> anyhow::Result<()> {
     telemetry::init(args.log_format, &args.log)?;
+    let descriptors = raise_descriptor_limit();
     // Nothing that the agent or Envoy creates is for others.
     umask(Mode::S_IRWXG | Mode::S_IRWXO);
     let (status, admin, metrics) = (args.status_listen, args.admin_listen, args.metrics_listen);
@@ -131,6 +134,7 @@ fn run_agent(args: AgentArgs) -> anyhow::Result<()> {
         pod_uid = config.pod.uid,
         trust_domain,
         controller = config.controller.address,
+        descriptors,
         "agent starts"
     );
     runtime()?.block_on(async {
@@ -152,6 +156,15 @@ fn run_agent(args: AgentArgs) -> anyhow::Result<()> {
 /// There is little to do, and a thread for each processor of a large node would cost memory in every pod.
 fn runtime() -> anyhow::Result<Runtime> {
     Builder::new_current_thread().enable_all().build().context("starting the runtime")
+}
+
+/// As many descriptors as the container may have: a connection that the agent carries takes two, and Envoy inherits the
+/// limit.
+fn raise_descriptor_limit() -> Option<u64> {
+    let limit = getrlimit(Resource::Nofile);
+    // What cannot be raised is left as it is.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+    getrlimit(Resource::Nofile).current
 }
 
 #[expect(clippy::print_stdout, reason = "the init container's log, and the answers to `version` and `ready`")]

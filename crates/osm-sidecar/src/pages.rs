@@ -17,9 +17,11 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::envoy_admin::EnvoyAdmin;
-use crate::gate::{Configuration, Missing, Rejected, Term, Upstream};
+use crate::gate::{self, Configuration, Missing, Rejected, Term, Upstream};
 use crate::last_good::whole_seconds;
+use crate::memory;
 use crate::observer::Status;
+use crate::park::counts::{Counts, Standing};
 use crate::probes::ProbeListeners;
 use crate::timeline::{Timeline, UnixMs};
 
@@ -44,6 +46,19 @@ pub struct Listeners {
     pub probes: ProbeListeners,
 }
 
+/// What is shown.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    /// The gate and the timeline.
+    pub status: watch::Receiver<Arc<Status>>,
+    /// What the agent counts.
+    pub counts: Arc<Counts>,
+    /// Envoy's process.
+    pub process: watch::Receiver<gate::Envoy>,
+    /// Envoy's own pages.
+    pub envoy: EnvoyAdmin,
+}
+
 /// The body of `503` while the gate is closed.
 #[derive(Serialize)]
 struct NotReady<'a> {
@@ -60,6 +75,7 @@ struct Startup<'a> {
     missing: &'a [Missing],
     rejected: &'a [Rejected],
     last_good: Option<LastGoodStanding<'a>>,
+    parked: Standing,
 }
 
 /// How the last good state stands; absent once the controller has spoken, and when there was none.
@@ -75,37 +91,47 @@ enum LastGoodStanding<'a> {
 }
 
 /// Serves until `stop`; the probes of the application are served by [`crate::probes`].
-pub async fn serve(
-    listeners: Listeners,
-    status: watch::Receiver<Arc<Status>>,
-    envoy: EnvoyAdmin,
-    stop: CancellationToken,
-) -> anyhow::Result<()> {
+pub async fn serve(listeners: Listeners, shown: Shown, stop: CancellationToken) -> anyhow::Result<()> {
     tokio::try_join!(
-        admin::serve(listeners.status, status_pages(status), stop.clone()),
-        admin::serve(listeners.admin, read_only(envoy.clone(), &READ_ONLY), stop.clone()),
-        admin::serve(listeners.metrics, read_only(envoy, &["/stats/prometheus"]), stop),
+        admin::serve(listeners.status, status_pages(shown.clone()), stop.clone()),
+        admin::serve(listeners.admin, read_only(shown.envoy.clone(), &READ_ONLY), stop.clone()),
+        admin::serve(listeners.metrics, metrics_page(shown), stop),
     )?;
     Ok(())
 }
 
-fn status_pages(status: watch::Receiver<Arc<Status>>) -> Router {
-    Router::new().route("/osm-sidecar/ready", get(ready)).route("/osm-sidecar/startup", get(startup)).with_state(status)
+fn status_pages(shown: Shown) -> Router {
+    Router::new().route("/osm-sidecar/ready", get(ready)).route("/osm-sidecar/startup", get(startup)).with_state(shown)
 }
 
-async fn ready(State(status): State<watch::Receiver<Arc<Status>>>) -> Response {
-    let status = status.borrow().clone();
+/// Envoy's metrics and the agent's own; those alone while Envoy does not answer.
+fn metrics_page(shown: Shown) -> Router {
+    const PATH: &str = "/stats/prometheus";
+    let page = async |State(shown): State<Shown>, uri: Uri| {
+        let uri = uri.path_and_query().map_or(PATH, |uri| uri.as_str());
+        let envoys = shown.envoy.get(uri, ENVOY_LIMIT).await.map(|answer| answer.into_body()).unwrap_or_default();
+        let restarts = shown.status.borrow().timeline.envoy_restart_count;
+        let own = shown.counts.to_prometheus(restarts) + &memory::to_prometheus(&shown.process.borrow());
+        let text = String::from_utf8_lossy(&envoys).into_owned() + &own;
+        ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=UTF-8")], text)
+    };
+    let others = read_only(shown.envoy.clone(), &[PATH]);
+    Router::new().route(PATH, get(page)).with_state(shown).fallback_service(others)
+}
+
+async fn ready(State(shown): State<Shown>) -> Response {
+    let status = shown.status.borrow().clone();
     if status.gate.is_open() {
         return (StatusCode::OK, programmed(&status.upstream, clock::now())).into_response();
     }
     (StatusCode::SERVICE_UNAVAILABLE, Json(NotReady { missing: status.gate.missing() })).into_response()
 }
 
-async fn startup(State(status): State<watch::Receiver<Arc<Status>>>) -> Response {
-    let status = status.borrow().clone();
+async fn startup(State(shown): State<Shown>) -> Response {
+    let (status, parked) = (shown.status.borrow().clone(), shown.counts.standing());
     let Status { gate, timeline, rejected, upstream } = &*status;
     let last_good = last_good(upstream, clock::now());
-    Json(Startup { timeline, is_programmed: gate.is_open(), missing: gate.missing(), rejected, last_good })
+    Json(Startup { timeline, is_programmed: gate.is_open(), missing: gate.missing(), rejected, last_good, parked })
         .into_response()
 }
 
@@ -190,6 +216,15 @@ mod tests {
         (status, String::from_utf8(answer.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap())
     }
 
+    /// Beside an Envoy that does not answer.
+    fn shown(status: Status) -> Shown {
+        let (publish, status) = watch::channel(Arc::new(status));
+        // What was said last stays readable.
+        drop(publish);
+        let process = watch::channel(gate::Envoy::Absent).1;
+        Shown { status, counts: Arc::default(), process, envoy: EnvoyAdmin::new("/nowhere/admin.sock".into()) }
+    }
+
     #[tokio::test]
     async fn nothing_that_changes_envoy_passes_whatever_the_method() {
         let envoy = EnvoyAdmin::new("/nowhere/admin.sock".into());
@@ -209,16 +244,28 @@ mod tests {
         let (status, text) = ask(read_only(envoy.clone(), &READ_ONLY), Method::GET, "/stats?filter=a").await;
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
         assert!(text.starts_with("Envoy does not answer: cannot connect"), "{text}");
-        let (status, _) = ask(read_only(envoy, &["/stats/prometheus"]), Method::GET, "/config_dump").await;
-        assert_eq!(status, StatusCode::FORBIDDEN);
+        let metrics = metrics_page(shown(Status::default()));
+        for (method, uri) in [(Method::GET, "/config_dump"), (Method::POST, "/quitquitquit")] {
+            assert_eq!(ask(metrics.clone(), method, uri).await.0, StatusCode::FORBIDDEN, "{uri}");
+        }
+        assert_eq!(ask(metrics, Method::POST, "/stats/prometheus").await.0, StatusCode::METHOD_NOT_ALLOWED);
+    }
+
+    #[tokio::test]
+    async fn the_agents_own_metrics_are_there_while_envoy_is_not() {
+        let mut status = Status::default();
+        status.timeline.envoy_restart_count = 2;
+        let (status, text) = ask(metrics_page(shown(status)), Method::GET, "/stats/prometheus").await;
+        assert_eq!(status, StatusCode::OK);
+        assert!(text.contains("osm_sidecar_envoy_restarts_total 2\n"), "{text}");
     }
 
     #[tokio::test]
     async fn a_closed_gate_says_what_is_missing() {
         let now = Timestamp::from_second(1_900_000_000).unwrap();
         let status = crate::observer::Observer::new(now).status().clone();
-        let (_keep, status) = watch::channel(Arc::new(status));
-        let (code, text) = ask(status_pages(status.clone()), Method::GET, "/osm-sidecar/ready").await;
+        let shown = shown(status);
+        let (code, text) = ask(status_pages(shown.clone()), Method::GET, "/osm-sidecar/ready").await;
         assert_eq!(code, StatusCode::SERVICE_UNAVAILABLE);
         let body: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(
@@ -231,10 +278,11 @@ mod tests {
                 { "what": "Envoy is not started yet", "owner": "envoy", "since": "2030-03-17T17:46:40Z" },
             ] })
         );
-        let (code, text) = ask(status_pages(status), Method::GET, "/osm-sidecar/startup").await;
+        let (code, text) = ask(status_pages(shown), Method::GET, "/osm-sidecar/startup").await;
         assert_eq!(code, StatusCode::OK);
         let body: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(body["agentStarted"], serde_json::json!(1_900_000_000_000_i64));
         assert_eq!(body["isProgrammed"], serde_json::json!(false));
+        assert_eq!(body["parked"]["outbound"]["waiting"], serde_json::json!(0));
     }
 }

@@ -19,6 +19,7 @@ use crate::gate::{self, Acknowledged, Configuration, Obstacle, Term};
 use crate::identity::{Current, until as clock_at};
 use crate::last_good::{Content, Found, Usable};
 use crate::observer::Event;
+use crate::park::twins::Twins;
 use crate::secrets::with_secrets;
 use crate::verdicts::Verdicts;
 use stand_in::{Silence, accepted_unseen, taken_for_rejected};
@@ -88,6 +89,7 @@ struct Followed {
 pub async fn run(
     mut inputs: Inputs,
     outputs: Outputs,
+    mut twins: Twins,
     found: Found,
     awaited: Awaited,
     stop: CancellationToken,
@@ -97,10 +99,11 @@ pub async fn run(
     let mut complaint = Complaint::default();
     let (mut upstream, mut session) = (None, None);
     loop {
-        let seen = Seen::of(&mut inputs);
+        let seen = Seen::of(&mut inputs, &twins);
         let Followed { configuration, answers, acknowledged, good } = relay.step(&seen);
-        if *outputs.resources.borrow() != relay.given {
-            outputs.resources.send_replace(relay.given.clone());
+        let for_envoy = relay.given.as_ref().map(|given| Arc::new(twins.beside(given)));
+        if *outputs.resources.borrow() != for_envoy {
+            outputs.resources.send_replace(for_envoy);
         }
         outputs.answers.send_if_modified(|last| std::mem::replace(last, answers.clone()) != answers);
         outputs.good.send_if_modified(|last| keep(last, good));
@@ -137,7 +140,7 @@ pub async fn run(
 }
 
 impl Seen {
-    fn of(inputs: &mut Inputs) -> Seen {
+    fn of(inputs: &mut Inputs, twins: &Twins) -> Seen {
         // Before the copy: one that is current when looked at first is so for whatever copy is looked at then.
         let connection = inputs.connection.borrow_and_update().clone();
         Seen {
@@ -145,7 +148,7 @@ impl Seen {
             connection,
             copy: inputs.copy.borrow_and_update().clone(),
             workload: inputs.workload.borrow_and_update().clone(),
-            status: inputs.session.borrow_and_update().clone(),
+            status: twins.folded(&inputs.session.borrow_and_update()),
             envoy: inputs.envoy.borrow_and_update().clone(),
         }
     }

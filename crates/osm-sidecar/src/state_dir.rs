@@ -14,6 +14,8 @@ use nix::unistd::geteuid;
 use tokio::net::UnixListener;
 use zeroize::Zeroizing;
 
+use crate::park::Direction;
+
 /// `sun_path` holds 108 bytes, the last of them zero.
 const SOCKET_PATH_LIMIT: usize = 107;
 
@@ -47,7 +49,7 @@ impl StateDir {
                     .with_context(|| format!("{} belongs to another user; remove it", private.display()))?
             }
         };
-        let longest = own.admin_socket();
+        let longest = Direction::Outbound.socket(&own);
         if longest.as_os_str().len() > SOCKET_PATH_LIMIT {
             bail!(
                 "{} is too long for a Unix socket (limit {SOCKET_PATH_LIMIT} bytes); choose a shorter state directory",
@@ -70,6 +72,11 @@ impl StateDir {
     /// Where Envoy serves its administration interface.
     pub fn admin_socket(&self) -> PathBuf {
         self.path.join("admin.sock")
+    }
+
+    /// Where Envoy's workers send back what they hear.
+    pub fn pulse_socket(&self) -> PathBuf {
+        self.path.join("pulse.sock")
     }
 
     /// Envoy's bootstrap.

@@ -24,6 +24,7 @@ pub(crate) struct LoadCounts {
     pub(crate) timed_out: u64,
     pub(crate) failed: u64,
     pub(crate) slowest_ms: u64,
+    pub(crate) p99_ms: u64,
 }
 
 impl<'a> Pod<'a> {
@@ -82,8 +83,22 @@ impl<'a> Pod<'a> {
     pub(crate) fn kill_envoy(&self) -> Result<()> {
         let before = self.envoy_process()?;
         self.lab.driver().signal(Whose::Pod(self.name), "envoy", "KILL")?;
-        super::wait_for("Envoy is back and programmed", || {
-            ensure!(self.envoy_process()? != before, "the killed Envoy is still there");
+        self.wait_for_another_envoy(&before)
+    }
+
+    /// Sends a signal to the pod's Envoy. The answer is how many of the connections that were redirected to it somebody
+    /// had accepted at that moment: Envoy is made to stand still while they are counted.
+    pub(crate) fn signal_envoy(&self, signal: &str) -> Result<u64> {
+        let process = self.envoy_process()?;
+        let script = format!("kill -STOP {process}; cat /proc/net/tcp; kill -{signal} {process}");
+        let table = self.exec_in("envoy", &["sh", "-c", &script])?.success()?;
+        Ok(table.lines().filter(|line| is_accepted(line)).count() as u64)
+    }
+
+    /// Waits until an Envoy other than this one is programmed.
+    pub(crate) fn wait_for_another_envoy(&self, before: &str) -> Result<()> {
+        super::wait_for("another Envoy is programmed", || {
+            ensure!(self.envoy_process()? != before, "the old Envoy is still there");
             self.get("http://127.0.0.1:15904/osm-sidecar/ready")
         })?;
         Ok(())
@@ -100,7 +115,14 @@ impl<'a> Pod<'a> {
         Ok((output.code == Some(0), output.all()))
     }
 
-    fn envoy_process(&self) -> Result<String> {
+    /// A counter or gauge of the pod's agent.
+    pub(crate) fn agent_stat(&self, name: &str) -> Result<u64> {
+        let stats = self.get("http://127.0.0.1:15010/stats/prometheus")?;
+        let line = stats.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.with_context(|| format!("there is no {name}"))?.parse().with_context(|| format!("reading {name}"))
+    }
+
+    pub(crate) fn envoy_process(&self) -> Result<String> {
         self.lab.driver().process(self.name, "envoy")
     }
 
@@ -122,4 +144,12 @@ impl LoadCounts {
         let last = said.lines().last().context("the load printed nothing")?;
         serde_json::from_str(last).with_context(|| format!("reading the counts in {said}"))
     }
+}
+
+/// Whether a line of the kernel's table of sockets (proc(5), /proc/net/tcp) is a connection to port 15001 that a process
+/// has: one that nobody has accepted yet has no inode.
+fn is_accepted(line: &str) -> bool {
+    let columns: Vec<&str> = line.split_whitespace().collect();
+    let [_, local, _, state, _, _, _, _, _, inode, ..] = columns[..] else { return false };
+    local.ends_with(":3A99") && ["01", "08"].contains(&state) && inode != "0"
 }

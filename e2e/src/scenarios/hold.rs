@@ -81,7 +81,7 @@ pub(super) fn envoy_killed_under_load(choice: &Choice) -> Result<String> {
         kills += 1;
     }
     let counts = LoadCounts::of(load)?;
-    let LoadCounts { tried, ok, refused, reset, timed_out, failed, other_status, slowest_ms } = counts;
+    let LoadCounts { tried, ok, refused, reset, timed_out, failed, other_status, slowest_ms, p99_ms: _ } = counts;
     ensure!(tried > 1_000, "only {tried} connections were tried");
     ensure!(refused == 0 && timed_out == 0 && failed == 0 && other_status == 0, "{counts:?}");
     ensure!(ok + reset == tried, "{counts:?}");

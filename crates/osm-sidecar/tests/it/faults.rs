@@ -141,7 +141,10 @@ async fn what_others_may_not_have_is_closed_to_them() {
         names.push(path.file_name().unwrap().to_str().unwrap().to_owned());
     }
     names.sort();
-    assert_eq!(names, ["admin.sock", "bootstrap.json", "last-good.state", "xds.sock"]);
+    let sockets = ["admin.sock", "parked-inbound.sock", "parked-outbound.sock", "pulse.sock", "xds.sock"];
+    let mut expected = [&sockets[..], &["bootstrap.json", "last-good.state"]].concat();
+    expected.sort_unstable();
+    assert_eq!(names, expected);
     assert_eq!(abstract_sockets(lab.envoy_pid()), Vec::<String>::new(), "nobody can be kept out of these");
     for path in ["/quitquitquit", "/logging", "/runtime_modify?a=b", "/drain_listeners"] {
         assert_eq!(get_tcp(lab.admin, path, Limits::default()).await.unwrap().status(), 403, "{path}");

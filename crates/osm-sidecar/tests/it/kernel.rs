@@ -7,7 +7,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::geteuid;
 use osm_redirect::Redirect;
-use osm_sidecar::init::{BACKENDS, install};
+use osm_sidecar::init::{BACKENDS, install, let_listeners_inherit};
 
 #[test]
 fn a_second_init_finds_everything_in_place() {
@@ -44,6 +44,22 @@ fn init_works_on_a_read_only_root() {
             let installed = install(&Redirect::default(), &[backend]).unwrap();
             assert_eq!(installed.without_hold, None, "{}", backend.name);
         }
+    });
+    tried.join().unwrap();
+}
+
+#[test]
+fn queues_are_inherited_where_the_kernel_lets_itself_be_told() {
+    if !geteuid().is_root() {
+        say("NOT RUN, needs root: queues_are_inherited_where_the_kernel_lets_itself_be_told");
+        return;
+    }
+    let tried = thread::spawn(|| {
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        let setting = || std::fs::read_to_string("/proc/sys/net/ipv4/tcp_migrate_req");
+        let Ok(before) = setting() else { return say("NOT RUN, needs Linux 5.14: queues_are_inherited_...") };
+        let_listeners_inherit();
+        assert_eq!((before.trim(), setting().unwrap().trim()), ("0", "1"));
     });
     tried.join().unwrap();
 }

@@ -11,7 +11,7 @@ use axum::body::Bytes;
 use axum::http::Response;
 use osm_redirect::Upstreams;
 use osm_runtime::http::{Limits, get_tcp};
-use osm_sidecar::config::{self, EnvoyConfig, Pod};
+use osm_sidecar::config::{self, EnvoyConfig, ParkConfig, ParkLimits, Pod};
 use osm_sidecar::reaper::Children;
 use osm_sidecar::{Config, Listeners, agent};
 use osm_testkit::{Outcome, envoy};
@@ -81,6 +81,11 @@ impl Lab {
             },
             state_dir: dir.join("state"),
             last_good_age: Some(Duration::from_secs(3600)),
+            park: ParkConfig {
+                outbound: SocketAddr::from(([127, 0, 0, 1], ports.outbound)),
+                inbound: SocketAddr::from(([127, 0, 0, 1], ports.inbound)),
+                limits: Some(ParkLimits { connections: 100, bytes: 1 << 20, time: Duration::from_secs(60) }),
+            },
             probes: Vec::new(),
             wait_for: Upstreams::default(),
             wait_limit: None,

@@ -8,6 +8,7 @@ mod gate;
 mod kernel;
 mod lab;
 mod last_good;
+mod park;
 mod process;
 mod resources;
 mod sidecar;

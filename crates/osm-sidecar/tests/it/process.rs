@@ -51,7 +51,9 @@ fn sidecar(dir: &Dir, before: &[&str], verb: &str) -> Command {
     command.env("OSM_CONTROLLER", format!("127.0.0.1:{}", free_port())).env("OSM_CONTROLLER_NAME", "osm-controller");
     command.env("OSM_ROOT_CA", authority.cert_pem()).env("OSM_ENVOY", dir.open(&envoy())).env("OSM_DRAIN_SECONDS", "0");
     command.env("OSM_STATE_DIR", dir.0.join("state")).env("OSM_TOKEN_FILE", dir.0.join("token"));
-    for name in ["OSM_STATUS_LISTEN", "OSM_ADMIN_LISTEN", "OSM_METRICS_LISTEN"] {
+    for name in
+        ["OSM_STATUS_LISTEN", "OSM_ADMIN_LISTEN", "OSM_METRICS_LISTEN", "OSM_OUTBOUND_LISTEN", "OSM_INBOUND_LISTEN"]
+    {
         command.env(name, format!("127.0.0.1:{}", free_port()));
     }
     command

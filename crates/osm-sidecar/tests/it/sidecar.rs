@@ -63,10 +63,13 @@ impl Sidecar {
         command.env("OSM_CONTROLLER_NAME", controller::NAME).env("OSM_ENVOY", self.dir.open(&envoy()));
         command.env("OSM_ROOT_CA", self.controller.certificates.authority.cert_pem());
         command.env("OSM_STATE_DIR", self.dir.0.join("state")).env("OSM_TOKEN_FILE", self.token_file());
-        let (status, admin, metrics) = (self.status, self.admin, self.metrics);
-        for (name, port) in
-            [("OSM_STATUS_LISTEN", status), ("OSM_ADMIN_LISTEN", admin), ("OSM_METRICS_LISTEN", metrics)]
-        {
+        for (name, port) in [
+            ("OSM_STATUS_LISTEN", self.status),
+            ("OSM_ADMIN_LISTEN", self.admin),
+            ("OSM_METRICS_LISTEN", self.metrics),
+            ("OSM_OUTBOUND_LISTEN", self.ports.outbound),
+            ("OSM_INBOUND_LISTEN", self.ports.inbound),
+        ] {
             command.env(name, format!("127.0.0.1:{port}"));
         }
         command.envs(settings.iter().copied());

@@ -1,0 +1,207 @@
+//! Parking: connections that Envoy cannot take yet, or not any more, are taken by the agent, at once.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use super::hold::number_after;
+use super::manifests::{demo_pod, idle_pod, service, service_account, shop};
+use super::open_shop;
+use super::outage::Outage;
+use crate::Choice;
+use crate::lab::{Background, Lab, LoadCounts, Pod, wait_for};
+
+/// New connections a second.
+const RATE: u32 = 500;
+
+/// From one kill to the next, at most: Envoy is back in half of it on two busy cores.
+const PACE: Duration = Duration::from_millis(1500);
+
+/// The longest pause before a kill.
+const PAUSE_MS: u64 = 700;
+
+/// Kills, hangs or hand-overs of a run that is not asked for more.
+const SAMPLE: u32 = 5;
+
+/// How long a load goes on that is there to see one hand-over, and a second later the end of what the killed Envoy has
+/// left.
+const HAND_OVER_SECONDS: u32 = 2;
+
+/// From the moment that it hangs: the promise is half a second from the kill, and being sure takes 0.3 to 0.4 s before.
+const HANG_LIMIT: Duration = Duration::from_millis(1500);
+
+const URL: &str = "http://server.shop/";
+
+pub(super) fn connections_are_taken_at_once(choice: &Choice) -> Result<String> {
+    let greeter = [
+        service_account("shop", "greeter"),
+        service("shop", "greeter", "{name: tcp-greeting, port: 3306}"),
+        demo_pod("shop", "greeter", "greeter", "greet, --port, '3306'"),
+    ];
+    let lab = Lab::up(choice, &[shop(), greeter.concat()].concat())?;
+    lab.wait_ready("shop/server")?;
+    lab.wait_ready("shop/greeter")?;
+    let outage = Outage::begin(&lab)?;
+    lab.apply_file("late.yaml", &[service_account("shop", "late"), idle_pod("shop", "late")].concat())?;
+    let late = lab.pod("shop/late");
+    wait_for("the late pod's agent is there", || late.startup())?;
+    let asks = late.demo_in_background(&["once", URL])?;
+    let hears = late.demo_in_background(&["hear", "greeter.shop:3306"])?;
+    wait_for("both connections are parked", || {
+        let waiting = &late.startup()?["parked"]["outbound"]["waiting"];
+        ensure!(waiting.as_u64() == Some(2), "{waiting} are");
+        Ok(())
+    })?;
+    outage.end()?;
+    let said = asks.finish()?.success().context("the connection that was parked")?;
+    let heard = hears.finish()?.success().context("the server that speaks first")?;
+    let connect_ms = number_after(&said, "connect_ms ").with_context(|| format!("it said {said}"))?;
+    let total_ms = number_after(&said, "total_ms ").with_context(|| format!("it said {said}"))?;
+    ensure!(connect_ms < 500, "connect() took {connect_ms} ms: the agent did not take the connection");
+    ensure!(total_ms > connect_ms, "it was not parked: {said}");
+    Ok(format!("connect() took {connect_ms} ms, the answer {total_ms} ms; {}", heard.trim_end()))
+}
+
+pub(super) fn kills_under_load(choice: &Choice) -> Result<String> {
+    let lab = open_shop(choice)?;
+    let client = lab.pod("shop/client");
+    let quiet = LoadCounts::of(client.load(URL, RATE, 5)?)?;
+    let kills = sample(choice);
+    let mut chance = Chance(choice.seed);
+    let load = begin_load(&client, u32::try_from(PACE.as_millis())? * kills / 1000 + 4)?;
+    let mut accepted = 0;
+    for _ in 0..kills {
+        let before = client.envoy_process()?;
+        pause(chance.below(PAUSE_MS));
+        accepted += client.signal_envoy("KILL")?;
+        client.wait_for_another_envoy(&before)?;
+    }
+    let counts = LoadCounts::of(load)?;
+    let figures = format!(
+        "{kills} kills (seed {}), {} connections: {} refused, {} timed out, {} reset of {accepted} that were accepted at \
+         those moments; p99 {} ms, {} ms without kills; slowest {} ms",
+        choice.seed,
+        counts.tried,
+        counts.refused,
+        counts.timed_out,
+        counts.reset,
+        counts.p99_ms,
+        quiet.p99_ms,
+        counts.slowest_ms
+    );
+    check(&counts, accepted).context(figures.clone())?;
+    ensure!(
+        client.agent_stat("osm_sidecar_envoy_restarts_total")? >= u64::from(kills),
+        "{figures}; not all were kills"
+    );
+    ensure!(client.agent_stat("osm_sidecar_envoy_hangs_total")? == 0, "{figures}; some were taken for hangs");
+    Ok(figures)
+}
+
+pub(super) fn hangs_under_load(choice: &Choice) -> Result<String> {
+    let lab = open_shop(choice)?;
+    let client = lab.pod("shop/client");
+    let hangs = sample(choice);
+    let mut chance = Chance(choice.seed);
+    let load = begin_load(&client, u32::try_from(PACE.as_millis())? * hangs / 1000 * 2 + 4)?;
+    let (mut accepted, mut longest) = (0, Duration::ZERO);
+    for _ in 0..hangs {
+        let before = client.envoy_process()?;
+        pause(chance.below(PAUSE_MS));
+        accepted += client.signal_envoy("STOP")?;
+        let stopped = Instant::now();
+        client.wait_for_another_envoy(&before)?;
+        longest = longest.max(stopped.elapsed());
+    }
+    let counts = LoadCounts::of(load)?;
+    let figures = format!(
+        "{hangs} hangs (seed {}), {} connections: {} refused, {} timed out, {} reset of {accepted} that were accepted at \
+         those moments; programmed again {} ms after the stop at most; slowest {} ms",
+        choice.seed,
+        counts.tried,
+        counts.refused,
+        counts.timed_out,
+        counts.reset,
+        longest.as_millis(),
+        counts.slowest_ms
+    );
+    check(&counts, accepted).context(figures.clone())?;
+    ensure!(longest < HANG_LIMIT, "{figures}");
+    ensure!(client.agent_stat("osm_sidecar_envoy_hangs_total")? == u64::from(hangs), "{figures}; not all were seen");
+    let restarts: u32 = lab.wait_ready("shop/client")?.containers.iter().map(|container| container.restarts).sum();
+    ensure!(restarts == 0, "containers of the pod were restarted {restarts} times for it");
+    Ok(figures)
+}
+
+pub(super) fn hand_overs(choice: &Choice) -> Result<String> {
+    let lab = open_shop(choice)?;
+    let client = lab.pod("shop/client");
+    let name = "osm_sidecar_hand_overs_total{direction=\"outbound\"}";
+    let (mut tried, mut carried) = (0, 0);
+    for round in 1..=sample(choice) {
+        let (before, handed_over) = (client.envoy_process()?, client.agent_stat(name)?);
+        wait_for("nobody is connected", || {
+            let accepted = client.signal_envoy("CONT")?;
+            ensure!(accepted == 0, "{accepted} are");
+            Ok(())
+        })?;
+        client.signal_envoy("KILL")?;
+        let load = client.load(URL, RATE, HAND_OVER_SECONDS)?;
+        client.wait_for_another_envoy(&before)?;
+        let counts = LoadCounts::of(load)?;
+        ensure!(counts.ok == counts.tried, "hand-over {round}: {counts:?}");
+        ensure!(client.agent_stat(name)? > handed_over, "there was no hand-over {round} during the load");
+        tried += counts.tried;
+        carried = client.agent_stat("osm_sidecar_handed_over_connections_total{direction=\"outbound\"}")?;
+    }
+    ensure!(carried > 0, "the agent carried none of {tried} connections: nothing is proved");
+    Ok(format!(
+        "{} hand-overs, {tried} connections, {carried} of them by way of the agent; none refused, none reset",
+        sample(choice)
+    ))
+}
+
+/// None is refused, none is lost, and no more are reset than Envoy had accepted.
+fn check(counts: &LoadCounts, accepted: u64) -> Result<()> {
+    let LoadCounts { tried, ok, refused, reset, timed_out, failed, other_status, .. } = *counts;
+    ensure!(tried > 1_000, "only {tried} connections were tried");
+    ensure!(refused == 0 && timed_out == 0 && failed == 0 && other_status == 0, "{counts:?}");
+    ensure!(ok + reset == tried, "{counts:?}");
+    ensure!(reset <= accepted, "{reset} were reset, but only {accepted} had been accepted: the others were lost");
+    Ok(())
+}
+
+/// A load that has begun.
+fn begin_load(client: &Pod<'_>, seconds: u32) -> Result<Background> {
+    let before = client.stat("cluster.shop/server|80.upstream_rq_total")?;
+    let load = client.load(URL, RATE, seconds)?;
+    wait_for("the load has begun", || {
+        let now = client.stat("cluster.shop/server|80.upstream_rq_total")?;
+        ensure!(now > before + 100, "{now} requests so far");
+        Ok(())
+    })?;
+    Ok(load)
+}
+
+/// All that are asked for, in a run for this scenario alone; a sample beside others.
+fn sample(choice: &Choice) -> u32 {
+    if choice.is_alone { choice.count } else { choice.count.min(SAMPLE) }
+}
+
+/// Between two faults, not for anything to happen.
+fn pause(milliseconds: u64) {
+    thread::park_timeout(Duration::from_millis(milliseconds));
+}
+
+/// Numbers that look random and follow from the seed (SplitMix64).
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % limit
+    }
+}
