@@ -61,7 +61,9 @@ impl Inside {
     async fn until_made(&self) -> anyhow::Result<()> {
         loop {
             let line = fs::read(format!("/proc/{}/cmdline", self.pid)).context("the container has ended")?;
-            if line.split(|byte| *byte == 0).nth(1) != Some(crate::hidden::CONTAINER.as_bytes()) {
+            // For a moment in the middle of becoming another program, a process has no words at all.
+            let is_being_made = line.split(|byte| *byte == 0).nth(1) == Some(crate::hidden::CONTAINER.as_bytes());
+            if !line.is_empty() && !is_being_made {
                 return Ok(());
             }
             sleep(MAKING_INTERVAL).await;
