@@ -13,6 +13,10 @@ pub(crate) struct Pod<'a> {
     name: &'a str,
 }
 
+/// Which lines of the kernel's table of sockets (proc(5), /proc/net/tcp) are connections to port 15001 that a process has:
+/// one that nobody has accepted yet has no inode.
+const IS_ACCEPTED: &str = r#"$2 ~ /:3A99$/ && ($4 == "01" || $4 == "08") && $10 != 0"#;
+
 /// What `osm-demo load` counted.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct LoadCounts {
@@ -90,9 +94,11 @@ impl<'a> Pod<'a> {
     /// had accepted at that moment: Envoy is made to stand still while they are counted.
     pub(crate) fn signal_envoy(&self, signal: &str) -> Result<u64> {
         let process = self.envoy_process()?;
-        let script = format!("kill -STOP {process}; cat /proc/net/tcp; kill -{signal} {process}");
-        let table = self.exec_in("envoy", &["sh", "-c", &script])?.success()?;
-        Ok(table.lines().filter(|line| is_accepted(line)).count() as u64)
+        let script = format!(
+            "kill -STOP {process}; n=$(awk '{IS_ACCEPTED}' /proc/net/tcp | wc -l); kill -{signal} {process}; echo $n"
+        );
+        let counted = self.exec_in("envoy", &["sh", "-c", &script])?.success()?;
+        counted.trim().parse().with_context(|| format!("reading the number of connections in {counted}"))
     }
 
     /// Waits until an Envoy other than this one is programmed.
@@ -144,12 +150,4 @@ impl LoadCounts {
         let last = said.lines().last().context("the load printed nothing")?;
         serde_json::from_str(last).with_context(|| format!("reading the counts in {said}"))
     }
-}
-
-/// Whether a line of the kernel's table of sockets (proc(5), /proc/net/tcp) is a connection to port 15001 that a process
-/// has: one that nobody has accepted yet has no inode.
-fn is_accepted(line: &str) -> bool {
-    let columns: Vec<&str> = line.split_whitespace().collect();
-    let [_, local, _, state, _, _, _, _, _, inode, ..] = columns[..] else { return false };
-    local.ends_with(":3A99") && ["01", "08"].contains(&state) && inode != "0"
 }

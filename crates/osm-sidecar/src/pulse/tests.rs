@@ -1,4 +1,4 @@
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -35,14 +35,15 @@ fn pulse(scratch: &Scratch, pid: u32) -> (Pulse, mpsc::Receiver<u64>, watch::Sen
     (Pulse { socket, workers, hung_after, programmed, hung, counts }, reports, publish)
 }
 
-fn stand_in(script: &str) -> Child {
-    Command::new("sh").args(["-c", script]).spawn().unwrap()
+/// A process that does nothing, or nothing but work.
+fn stand_in(command: &[&str]) -> Child {
+    Command::new(command[0]).args(&command[1..]).stdout(Stdio::null()).spawn().unwrap()
 }
 
 /// What is reported while a process stands in for Envoy.
-async fn reported(name: &str, answering: usize, script: &str, is_stopped: bool, beats: u32) -> Option<u64> {
+async fn reported(name: &str, answering: usize, command: &[&str], is_stopped: bool, beats: u32) -> Option<u64> {
     let scratch = Scratch::new(name);
-    let mut envoy = stand_in(script);
+    let mut envoy = stand_in(command);
     if is_stopped {
         kill(Pid::from_raw(i32::try_from(envoy.id()).unwrap()), Signal::SIGSTOP).unwrap();
         eventually(Duration::from_secs(5), || !is_running(Path::new(&format!("/proc/{}", envoy.id()))));
@@ -61,17 +62,17 @@ async fn reported(name: &str, answering: usize, script: &str, is_stopped: bool, 
 
 #[tokio::test]
 async fn whoever_answers_is_left_alone() {
-    assert_eq!(reported("pulse-answers", 2, "sleep 1000", true, 8).await, None);
+    assert_eq!(reported("pulse-answers", 2, &["sleep", "1000"], true, 8).await, None);
 }
 
 #[tokio::test]
 async fn a_stopped_process_is_hung_soon() {
-    assert_eq!(reported("pulse-stopped", 0, "sleep 1000", true, 15).await, Some(7));
+    assert_eq!(reported("pulse-stopped", 0, &["sleep", "1000"], true, 15).await, Some(7));
 }
 
 #[tokio::test]
 async fn one_silent_worker_is_enough_and_a_busy_process_gets_more_time() {
-    let works = "while :; do :; done";
+    let works = &["sh", "-c", "while :; do :; done"];
     assert_eq!(reported("pulse-busy", 1, works, false, 10).await, None);
     assert_eq!(reported("pulse-silent", 1, works, false, 60).await, Some(7));
 }

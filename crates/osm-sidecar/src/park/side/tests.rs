@@ -118,8 +118,7 @@ async fn no_connection_is_lost_or_refused_by_hand_overs() {
         })
         .collect();
     for run in 1..=100 {
-        let before = bench.count(|side| &side.accepted);
-        bench.until("carried by the agent", |bench| bench.count(|side| &side.accepted) > before + 3).await;
+        bench.until("parked", |bench| bench.count(|side| &side.waiting) > 3).await;
         let workers = envoy(address);
         bench.publish.send_replace(Some(Programmed { run, pid: std::process::id() }));
         bench.until("handed over", |bench| bench.count(|side| &side.hand_overs) == run).await;
