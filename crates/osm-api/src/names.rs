@@ -26,7 +26,7 @@ pub const HOLD: &str = "openservicemesh.io/hold";
 /// Annotation that injection puts on a Pod, ours: the shape chosen and why.
 pub const INJECTED: &str = "openservicemesh.io/injected";
 
-/// Annotation on a Pod, ours: `none` leaves out the readiness gate that waits for the pod's peers.
+/// Annotation on a Pod, ours: what its readiness waits for besides its containers; `peers`, the default, or `none`.
 pub const READINESS_GATE: &str = "openservicemesh.io/readiness-gate";
 /// Condition of a Pod and its readiness gate, ours: the proxies of its peers have acknowledged that it is an endpoint.
 pub const PEERS_READY: &str = "openservicemesh.io/PeersReady";

@@ -131,6 +131,16 @@ impl PodConditions {
         }
     }
 
+    /// What shall hold for a pod, for tests: `True Reason: message`.
+    #[cfg(test)]
+    pub(crate) fn said(&self, uid: &str, type_: &str) -> Option<String> {
+        let state = self.lock();
+        let mut pods = state.pods.iter();
+        let wanted = pods.find(|((_, it), _)| it == uid)?.1.get(type_)?;
+        let PodCondition { is_true, reason, message, .. } = &wanted.condition;
+        Some(format!("{} {reason}: {message}", if *is_true { "True" } else { "False" }))
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

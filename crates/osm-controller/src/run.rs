@@ -26,6 +26,7 @@ use crate::config::{Config, Listeners, Platform};
 use crate::control::{BEAT_LIMIT, Control, Core};
 use crate::debug::{self, Debugger};
 use crate::metrics::Metrics;
+use crate::peers::{Answers, Notices, Peers};
 use crate::pod_conditions::{PodConditions, Sink};
 use crate::proxies::Proxies;
 use crate::reviews::Reviews;
@@ -102,6 +103,9 @@ async fn start(config: Config, listeners: Listeners, tasks: &Tasks, readiness: R
     drop(events);
     let complaints = client.clone().map(|client| spawn_complaints(client, tasks));
     let conditions = spawn_conditions(&config.platform, client.clone(), tasks);
+    let (answers, notices) = (Answers::default(), Notices::default());
+    let peers = Peers::new(proxies.clone(), answers.clone(), notices.clone(), conditions);
+    tasks.spawn("peers", info_span!("peers"), peers.run(tasks.stop()));
     let core = Core::new(config.resolve.clone());
     let control = Control::new(core, proxies.clone(), metrics.clone(), heartbeat, sources, out_of_sync, complaints);
     tasks.spawn("control", info_span!("control"), control.run(queue, tasks.stop()));
@@ -120,7 +124,7 @@ async fn start(config: Config, listeners: Listeners, tasks: &Tasks, readiness: R
     let serving = Arc::new(Serving::new(authority.clone(), config.server_names)?);
     let tls = serving.tls()?;
     tasks.spawn("serving certificate", info_span!("serving"), serving.keep_renewed(tasks.stop()));
-    let host = Arc::new(AdsHost::new(verifier.clone(), proxies, sessions, metrics.clone()));
+    let host = Arc::new(AdsHost::new(verifier.clone(), proxies, sessions, (answers, notices), metrics.clone()));
     let ads = osm_ads::service(host, osm_ads::Limits::default(), tasks.stop());
     let turns = available_parallelism().map_or(1, NonZero::get);
     let certificates = Certificates::new(authority, verifier, config.resolve.trust_domain, turns, metrics);

@@ -31,6 +31,12 @@ enum Program {
         /// Name in the greeting.
         #[arg(long, env = "HOSTNAME", default_value = "server")]
         name: String,
+        /// Milliseconds that each answer takes.
+        #[arg(long, default_value_t = 0)]
+        delay_ms: u64,
+        /// End at once when told to, with whatever is under way.
+        #[arg(long)]
+        drop_everything: bool,
     },
     /// Serve a protocol in which the server speaks first: one line, then everything is echoed.
     Greet {
@@ -45,6 +51,11 @@ enum Program {
     },
     /// Make one request, at once, without retries: the client of OSM issue 2316. Exit status 0 means it was answered.
     Once {
+        /// Where to, as `http://host:port/path`.
+        url: client::Url,
+    },
+    /// Send one order, without a body. Exit status 0 means that it was carried out.
+    Post {
         /// Where to, as `http://host:port/path`.
         url: client::Url,
     },
@@ -80,10 +91,14 @@ enum Program {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let result = match Arguments::parse().program {
-        Program::Serve { port, name } => server::serve(port, name).await,
+        Program::Serve { port, name, delay_ms, drop_everything } => {
+            let serving = server::serve(port, name, Duration::from_millis(delay_ms));
+            if drop_everything { until_told_to_end(serving).await } else { serving.await }
+        }
         Program::Greet { port } => until_told_to_end(server::greet(port)).await,
         Program::Hear { target } => until_told_to_end(client::hear(&target)).await,
         Program::Once { url } => until_told_to_end(client::once(&url)).await,
+        Program::Post { url } => until_told_to_end(client::post(&url)).await,
         Program::Keep { url, seconds } => until_told_to_end(client::keep(&url, Duration::from_secs(seconds))).await,
         Program::Watch { urls, pause_ms } => {
             until_told_to_end(watch::run(&urls, Duration::from_millis(pause_ms))).await

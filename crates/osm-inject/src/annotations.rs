@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use osm_api::{
     HOLD, INBOUND_PORT_EXCLUSION_LIST, OUTBOUND_IP_RANGE_EXCLUSION_LIST, OUTBOUND_IP_RANGE_INCLUSION_LIST,
-    OUTBOUND_PORT_EXCLUSION_LIST, Problem, Reason, STARTUP, k8s,
+    OUTBOUND_PORT_EXCLUSION_LIST, Problem, READINESS_GATE, Reason, STARTUP, k8s,
 };
 use osm_redirect::{Ports, Ranges, Redirect};
 
@@ -18,6 +18,8 @@ pub(crate) struct Wishes {
     pub(crate) redirect: Redirect,
     /// The shape, where it is asked for.
     pub(crate) shape: Option<Shape>,
+    /// Whether its readiness waits for its peers.
+    pub(crate) gate: bool,
 }
 
 /// How problems name an annotation.
@@ -34,8 +36,8 @@ impl Wishes {
         redirect.excluded_outbound_ranges.extend(reader.list::<Ranges>(OUTBOUND_IP_RANGE_EXCLUSION_LIST));
         redirect.included_outbound_ranges.extend(reader.list::<Ranges>(OUTBOUND_IP_RANGE_INCLUSION_LIST));
         redirect.hold = reader.hold().unwrap_or(redirect.hold);
-        let shape = reader.shape();
-        if reader.problems.is_empty() { Ok(Wishes { redirect, shape }) } else { Err(reader.problems) }
+        let (shape, gate) = (reader.shape(), reader.gate().unwrap_or(true));
+        if reader.problems.is_empty() { Ok(Wishes { redirect, shape, gate }) } else { Err(reader.problems) }
     }
 }
 
@@ -70,6 +72,18 @@ impl<'a> Reader<'a> {
             other => {
                 let message = format!("{other:?} is no shape");
                 self.add(STARTUP, Reason::InvalidField, message, "write init or native, or leave it out");
+                None
+            }
+        }
+    }
+
+    fn gate(&mut self) -> Option<bool> {
+        match self.value(READINESS_GATE)? {
+            "peers" => Some(true),
+            "none" => Some(false),
+            other => {
+                let message = format!("{other:?} is nothing that the pod's readiness could wait for");
+                self.add(READINESS_GATE, Reason::InvalidField, message, "write peers or none, or leave it out");
                 None
             }
         }

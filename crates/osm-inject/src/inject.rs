@@ -7,7 +7,7 @@ use rand::{Rng, RngExt};
 
 use crate::annotations::Wishes;
 use crate::decision::{Decision, decide};
-use crate::{InjectPolicy, Shape, checks, containers, probes};
+use crate::{InjectPolicy, Shape, checks, containers, life, probes};
 
 /// What becomes of a pod.
 #[derive(Clone, Debug, PartialEq)]
@@ -89,7 +89,11 @@ fn add(pod: &mut k8s::Pod, shape: Shape, why: &str, wishes: &Wishes, policy: &In
     let spec = pod.spec.as_mut().expect("the caller looked");
     let first_of_user = spec.containers.first().map(|container| container.name.clone());
     spec.init_containers.get_or_insert_default().push(containers::init(policy, &wishes.redirect));
-    let sidecar = containers::sidecar(policy);
+    let mut sidecar = containers::sidecar(policy);
+    sidecar.env.get_or_insert_default().extend(life::variables(spec, shape));
+    if wishes.gate {
+        life::add_gate(spec);
+    }
     match shape {
         Shape::Init => spec.containers.push(sidecar),
         Shape::Native => spec.init_containers.get_or_insert_default().push(sidecar),

@@ -8,6 +8,7 @@ mod checks;
 mod containers;
 mod decision;
 mod inject;
+mod life;
 mod native;
 mod policy;
 mod probes;

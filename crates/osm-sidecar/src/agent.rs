@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use osm_ads::Notice;
 use osm_ads::client::{self, Client, Connection, ConnectionState};
 use osm_runtime::{Tasks, clock};
 use osm_xds::{Replica, Resources, SessionStatus};
@@ -18,6 +19,7 @@ use crate::controller;
 use crate::downstream::{self, ForEnvoy};
 use crate::envoy::Supervisor;
 use crate::envoy_admin::EnvoyAdmin;
+use crate::farewell::Farewell;
 use crate::gate::{self, Obstacle};
 use crate::identity::{self, Current, known_roots};
 use crate::last_good::saver::Saver;
@@ -26,6 +28,7 @@ use crate::observer::{self, Event, Status};
 use crate::pages::{self, Listeners};
 use crate::prober;
 use crate::probes;
+use crate::quit::Quit;
 use crate::reaper::Children;
 use crate::relay::{self, Inputs, Outputs};
 use crate::state_dir::StateDir;
@@ -40,6 +43,7 @@ type Wire<T> = (watch::Sender<T>, watch::Receiver<T>);
 struct Wires {
     copy: Wire<Option<Arc<Resources>>>,
     connection: Wire<ConnectionState<Obstacle>>,
+    notice: Wire<Notice>,
     workload: Wire<Current>,
     for_envoy: Wire<Option<Arc<Resources>>>,
     session: Wire<SessionStatus>,
@@ -57,6 +61,7 @@ impl Wires {
         Wires {
             copy: watch::channel(earlier.map(|earlier| earlier.copy.clone())),
             connection: watch::channel(ConnectionState::Connecting { since: clock::now() }),
+            notice: watch::channel(Notice::default()),
             workload: watch::channel(earlier.map(|earlier| earlier.workload.clone())),
             for_envoy: watch::channel(None),
             session: watch::channel(SessionStatus::default()),
@@ -91,7 +96,7 @@ pub async fn run(
     if let Some(saver) = saver(&config, &state_dir, &found, wires.good.1) {
         tasks.spawn("saver", info_span!("saver"), saver.run(stop.clone()));
     }
-    let Config { pod, controller, envoy, probes: forwarded, .. } = config;
+    let Config { pod, controller, envoy, farewell, quit, probes: forwarded, .. } = config;
     let probed = probes::serve(std::mem::take(&mut listeners.probes), forwarded, stop.clone());
     tasks.spawn("application's probes", info_span!("probes"), probed);
     let certified = identity::run(controller.clone(), wires.workload.0, events.clone(), stop.clone());
@@ -102,6 +107,7 @@ pub async fn run(
         replica: found.content().map_or_else(Replica::new, |earlier| Replica::from_earlier(earlier.copy.clone())),
         resources: wires.copy.0,
         proxy: wires.answers.1,
+        notice: wires.notice.0,
         state: wires.connection.0,
     };
     let followed = client::run(upstream, stop.clone());
@@ -121,7 +127,8 @@ pub async fn run(
     tasks.spawn("relay", info_span!("relay"), relay::run(inputs, outputs, found, stop.clone()));
     let host = ForEnvoy::new(pod.id(), wires.for_envoy.1, wires.session.0);
     tasks.spawn("downstream", info_span!("downstream"), downstream::serve(socket, host, stop.clone()));
-    let served = pages::serve(listeners, wires.status.1.clone(), admin.clone(), stop.clone());
+    let quit = Quit { policy: quit, ordered: CancellationToken::new(), notice: wires.notice.1.clone() };
+    let served = pages::serve(listeners, wires.status.1.clone(), admin.clone(), quit.clone(), stop.clone());
     tasks.spawn("pages", info_span!("pages"), served);
     let (status, hung) = (wires.status.1, wires.hung.0);
     let envoy_state = wires.envoy.1;
@@ -132,7 +139,8 @@ pub async fn run(
     }
     let bootstrap = state_dir.bootstrap();
     let (state, hung) = (wires.envoy.0, wires.hung.1);
-    let supervisor = Supervisor { config: envoy, bootstrap, admin, children, events, state, hung };
+    let farewell = Farewell { config: farewell, notice: wires.notice.1, admin };
+    let supervisor = Supervisor { config: envoy, bootstrap, farewell, quit, children, events, state, hung };
     // Envoy ends first: until then its configuration and its pages are served.
     let supervised = supervisor.run(asked, stop.clone()).await.context("running Envoy");
     stop.cancel();

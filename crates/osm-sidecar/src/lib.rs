@@ -2,6 +2,7 @@
 //! says what it waits for.
 
 pub mod agent;
+pub mod app_sockets;
 pub mod bootstrap;
 mod complaint;
 pub mod config;
@@ -9,6 +10,7 @@ pub mod controller;
 pub mod downstream;
 pub mod envoy;
 pub mod envoy_admin;
+pub mod farewell;
 pub mod gate;
 pub mod identity;
 pub mod init;
@@ -17,6 +19,7 @@ pub mod observer;
 pub mod pages;
 pub mod prober;
 pub mod probes;
+pub mod quit;
 pub mod reaper;
 pub mod relay;
 pub mod restarts;

@@ -21,6 +21,7 @@ use crate::gate::{Configuration, Missing, Rejected, Term, Upstream};
 use crate::last_good::whole_seconds;
 use crate::observer::Status;
 use crate::probes::ProbeListeners;
+use crate::quit::Quit;
 use crate::timeline::{Timeline, UnixMs};
 
 /// What of Envoy's admin interface every container of the pod may read. It holds no private key: Envoy leaves keys out
@@ -79,11 +80,12 @@ pub async fn serve(
     listeners: Listeners,
     status: watch::Receiver<Arc<Status>>,
     envoy: EnvoyAdmin,
+    quit: Quit,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     tokio::try_join!(
         admin::serve(listeners.status, status_pages(status), stop.clone()),
-        admin::serve(listeners.admin, read_only(envoy.clone(), &READ_ONLY), stop.clone()),
+        admin::serve(listeners.admin, read_only(envoy.clone(), &READ_ONLY).merge(quitting(quit)), stop.clone()),
         admin::serve(listeners.metrics, read_only(envoy, &["/stats/prometheus"]), stop),
     )?;
     Ok(())
@@ -144,6 +146,19 @@ fn why_not_the_controller(upstream: &Upstream) -> String {
         None if upstream.is_connected => "connected to the controller, which has not answered yet".to_owned(),
         None => "the controller is not reached yet".to_owned(),
     }
+}
+
+/// Takes the order that ends the sidecar of a Job, as OSM's users send it to Envoy.
+fn quitting(quit: Quit) -> Router {
+    let answer = move || {
+        let answer = match quit.order() {
+            Ok(words) => (StatusCode::OK, words),
+            Err(words) => (StatusCode::FORBIDDEN, words),
+        };
+        async move { answer }
+    };
+    let refuse = async || (StatusCode::FORBIDDEN, "only POST is carried out here\n");
+    Router::new().route("/quitquitquit", axum::routing::post(answer).fallback(refuse))
 }
 
 /// Hands `GET` of these paths to Envoy and refuses everything else.

@@ -55,7 +55,21 @@ pub(crate) struct PodStatus {
     #[serde(default)]
     pub(crate) deployment: Option<ObjectName>,
     #[serde(default)]
+    pub(crate) conditions: Vec<Condition>,
+    #[serde(default)]
     pub(crate) containers: Vec<ContainerStatus>,
+}
+
+/// A condition of a pod.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Condition {
+    #[serde(rename = "type")]
+    pub(crate) type_: String,
+    pub(crate) status: String,
+    #[serde(default)]
+    pub(crate) reason: String,
+    #[serde(default)]
+    pub(crate) message: String,
 }
 
 /// The status of a container.
@@ -92,6 +106,11 @@ impl PodStatus {
     /// The exit code of a container that has ended.
     pub(crate) fn exit_code(&self, container: &str) -> Option<i32> {
         self.containers.iter().find(|c| c.name == container)?.exit_code
+    }
+
+    /// Its condition of a type.
+    pub(crate) fn condition(&self, type_: &str) -> Option<&Condition> {
+        self.conditions.iter().find(|condition| condition.type_ == type_)
     }
 
     /// Whether its containers have ended for good.

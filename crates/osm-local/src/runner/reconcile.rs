@@ -136,9 +136,10 @@ impl Runner {
         let stop = CancellationToken::new();
         let (tell, report) = watch::channel(pod_task::first_report(&start));
         let span = info_span!("pod", pod = %name);
-        self.tasks.spawn_session("pod", span, pod_task::run(self.shared.clone(), start, stop.clone(), tell));
+        let (conditions, said) = watch::channel(Conditions::default());
+        self.tasks.spawn_session("pod", span, pod_task::run(self.shared.clone(), start, stop.clone(), said, tell));
         self.wake_on_change(report.clone());
-        EntryState::Live { ip, stop, report, warnings }
+        EntryState::Live { ip, stop, conditions, report, warnings }
     }
 
     /// The loop turns whenever a pod's report changes.

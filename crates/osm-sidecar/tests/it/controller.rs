@@ -108,7 +108,10 @@ impl Controller {
         let events = self.events.lock().unwrap();
         let words = events.iter().filter_map(|event| match event {
             SessionEvent::Rejected { message, .. } => Some(message.clone()),
-            SessionEvent::Accepted { .. } | SessionEvent::Status(_) | SessionEvent::Closed => None,
+            SessionEvent::Accepted { .. }
+            | SessionEvent::Status(_)
+            | SessionEvent::Answered(_)
+            | SessionEvent::Closed => None,
         });
         words.collect()
     }
@@ -118,7 +121,10 @@ impl Controller {
         let events = self.events.lock().unwrap();
         let last = events.iter().rev().find_map(|event| match event {
             SessionEvent::Status(status) => Some(status.is_settled()),
-            SessionEvent::Accepted { .. } | SessionEvent::Rejected { .. } | SessionEvent::Closed => None,
+            SessionEvent::Accepted { .. }
+            | SessionEvent::Rejected { .. }
+            | SessionEvent::Answered(_)
+            | SessionEvent::Closed => None,
         });
         last.unwrap_or(false)
     }
@@ -133,7 +139,7 @@ impl Host for Streams {
         assert_eq!(node.id, "shop/client-0");
         let events = self.events.clone();
         let report = move |event| events.lock().unwrap().push(event);
-        Ok(Subscription { resources: self.resources.clone(), report: Box::new(report) })
+        Ok(Subscription { resources: self.resources.clone(), notices: None, report: Box::new(report) })
     }
 }
 

@@ -11,6 +11,8 @@ use axum::body::Bytes;
 use axum::http::Response;
 use osm_runtime::http::{Limits, get_tcp};
 use osm_sidecar::config::{self, EnvoyConfig, Pod};
+use osm_sidecar::farewell::FarewellConfig;
+use osm_sidecar::quit::QuitPolicy;
 use osm_sidecar::reaper::Children;
 use osm_sidecar::{Config, Listeners, agent};
 use osm_testkit::{Outcome, envoy};
@@ -81,11 +83,12 @@ impl Lab {
             state_dir: dir.join("state"),
             last_good_age: Some(Duration::from_secs(3600)),
             probes: Vec::new(),
+            farewell: FarewellConfig { drain_limit: Duration::from_secs(5), with_application: None },
+            quit: QuitPolicy::Refuse,
             envoy: EnvoyConfig {
                 program: envoy(),
                 log_level: "error".into(),
                 concurrency: 2,
-                drain_limit: Duration::from_secs(5),
                 connection_drain: Duration::from_secs(5),
                 hung_after: None,
             },
