@@ -323,6 +323,7 @@ impl PodTask {
 
     fn report(&mut self) {
         let is_connected = self.namespaces.is_some();
+        let conditions = self.conditions.borrow_and_update().values().cloned().collect();
         let status = PodStatus {
             ip: is_connected.then_some(self.start.ip),
             interface: is_connected.then(|| self.start.interface.clone()),
@@ -330,7 +331,7 @@ impl PodTask {
             ready: self.is_ready(),
             terminating: self.is_terminating,
             reason: if self.failure.is_empty() { self.reason() } else { self.failure.clone() },
-            conditions: self.conditions.borrow_and_update().values().cloned().collect(),
+            conditions,
             containers: self.container_statuses(),
             timeline: self.timeline.clone(),
             sidecar: self.sidecar.clone(),

@@ -37,7 +37,7 @@ fn of_others(table: &str, own: u32) -> usize {
     let is_of_others = |line: &&str| {
         let columns: Vec<&str> = line.split_ascii_whitespace().collect();
         let number = |column: usize| columns.get(column).and_then(|text| text.parse::<u64>().ok());
-        matches!((number(UID_COLUMN), number(INODE_COLUMN)), (Some(uid), Some(inode)) if uid != own.into() && inode != 0)
+        matches!((number(UID_COLUMN), number(INODE_COLUMN)), (Some(uid), Some(inode)) if uid != u64::from(own) && inode != 0)
     };
     table.lines().skip(1).filter(is_of_others).count()
 }

@@ -88,7 +88,7 @@ impl Farewell {
         }
     }
 
-    async fn until_application_is_over(&mut self, without_sockets: Duration) {
+    async fn until_application_is_over(&self, without_sockets: Duration) {
         let mut notice = self.notice.clone();
         let unseen = async {
             let mut last_seen = clock::monotonic();

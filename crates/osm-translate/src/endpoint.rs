@@ -29,14 +29,12 @@ pub(crate) fn of_service(service: &Service, port: u16) -> Option<Resource> {
 pub fn addresses(assignment: &Resource) -> BTreeSet<IpAddr> {
     let decoded = envoy::ClusterLoadAssignment::decode(&*assignment.body).unwrap_or_default();
     let endpoints = decoded.endpoints.into_iter().flat_map(|locality| locality.lb_endpoints);
-    let address = |endpoint: envoy::LbEndpoint| match endpoint.host_identifier? {
-        HostIdentifier::Endpoint(endpoint) => match endpoint.address?.address? {
-            Address::SocketAddress(socket) => socket.address.parse().ok(),
-            _ => None,
-        },
-        HostIdentifier::EndpointName(_) => None,
+    let of = |endpoint: envoy::LbEndpoint| {
+        let HostIdentifier::Endpoint(endpoint) = endpoint.host_identifier? else { return None };
+        let Address::SocketAddress(socket) = endpoint.address?.address? else { return None };
+        socket.address.parse().ok()
     };
-    endpoints.filter_map(address).collect()
+    endpoints.filter_map(of).collect()
 }
 
 /// An assignment of these addresses and ports.

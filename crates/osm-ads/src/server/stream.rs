@@ -158,10 +158,12 @@ impl SessionStream {
 
 /// The next word for the client about itself; never, if nobody has one.
 async fn next_notice(notices: &mut Option<watch::Receiver<Notice>>) -> Notice {
-    match notices {
-        Some(notices) if notices.changed().await.is_ok() => *notices.borrow_and_update(),
-        Some(_) | None => std::future::pending().await,
+    if let Some(notices) = notices
+        && notices.changed().await.is_ok()
+    {
+        return *notices.borrow_and_update();
     }
+    std::future::pending().await
 }
 
 impl Reporter {

@@ -137,7 +137,7 @@ pub(super) fn elsewhere(
     let others = snapshot.mesh.proxies.iter().filter(|(pod, _)| *pod != but && !here.contains(pod) && runs(pod));
     let mut concerned: BTreeMap<&osm_model::ProxyClass, bool> = BTreeMap::new();
     let concerned = others.filter(|(_, class)| {
-        *concerned.entry(class).or_insert_with(|| {
+        *concerned.entry(*class).or_insert_with(|| {
             snapshot.classes.get(*class).is_some_and(|current| place.concerns(current, what, read))
         })
     });

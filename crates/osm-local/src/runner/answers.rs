@@ -160,7 +160,7 @@ impl Runner {
     /// What the container's own process is, with another command.
     fn process_in(
         &self,
-        pod: &osm_api::k8s::Pod,
+        pod: &k8s::Pod,
         container: &str,
         ip: Option<std::net::Ipv4Addr>,
         command: Vec<String>,

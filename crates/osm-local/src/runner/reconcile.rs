@@ -18,7 +18,7 @@ use crate::endpoints::{Backend, by_service, slices};
 use crate::names::zone;
 use crate::plan::{Action, JobProgress, JobRecord, JobState, Running, RunningPod, plan_for};
 use crate::pod::Phase;
-use crate::pod_task::{self, PodReport, Start};
+use crate::pod_task::{self, Conditions, PodReport, Start};
 use crate::publish::{Layer, written};
 use crate::services::rules;
 
