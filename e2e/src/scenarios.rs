@@ -111,7 +111,7 @@ pub(crate) const ALL: &[Scenario] = &[
     Scenario {
         name: "ready-when-its-peers-know",
         shows: "a new pod is ready when the proxies that reach it have it, or after a limit, and says why",
-        places: EVERYWHERE,
+        places: ON_A_MACHINE,
         run: peers::ready_when_its_peers_know,
     },
     Scenario {

@@ -132,7 +132,9 @@ impl Peers {
         let mut waiting = BTreeMap::new();
         let mut there = BTreeSet::new();
         for name in snapshot.mesh.proxies.keys() {
-            let Some(pod) = snapshot.world.pods.get(&NamespacedName::new(&name.namespace, &name.name)) else { continue };
+            let Some(pod) = snapshot.world.pods.get(&NamespacedName::new(&name.namespace, &name.name)) else {
+                continue;
+            };
             let uid = pod.metadata.uid.clone().unwrap_or_default();
             let key = (uid.clone(), if is_terminating(pod) { Presence::Absent } else { Presence::Present });
             let waits = is_terminating(pod) || (waits_at_gate(pod) && has_ready_containers(pod));
@@ -268,7 +270,8 @@ fn is_application_over(pod: &k8s::Pod) -> bool {
     let Some(spec) = &pod.spec else { return false };
     let over = |name: &str| {
         let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
-        let ended = statuses.filter(|status| status.name == name).find_map(|status| status.state.as_ref()?.terminated.as_ref());
+        let ended =
+            statuses.filter(|status| status.name == name).find_map(|status| status.state.as_ref()?.terminated.as_ref());
         ended.is_some_and(|ended| match spec.restart_policy.as_deref() {
             _ if is_terminating(pod) => true,
             Some("Never") => true,

@@ -148,7 +148,13 @@ impl PodConditions {
 
 impl State {
     /// Whether there is something to write now.
-    fn set(&mut self, key: PodKey, in_world: Option<&k8s::PodCondition>, condition: PodCondition, now: Timestamp) -> bool {
+    fn set(
+        &mut self,
+        key: PodKey,
+        in_world: Option<&k8s::PodCondition>,
+        condition: PodCondition,
+        now: Timestamp,
+    ) -> bool {
         let of_pod = self.pods.entry(key).or_default();
         let since = match of_pod.get(condition.type_) {
             Some(wanted) if wanted.condition == condition => return false,

@@ -60,7 +60,8 @@ impl Connection {
     }
 
     async fn ask(&mut self, method: Method, url: &Url) -> Result<(StatusCode, Bytes)> {
-        let request = Request::builder().method(method).uri(&url.path).header("host", &url.authority).body(Empty::new())?;
+        let request =
+            Request::builder().method(method).uri(&url.path).header("host", &url.authority).body(Empty::new())?;
         self.0.ready().await.context("the connection was closed")?;
         let response = self.0.send_request(request).await.context("sending the request")?;
         let status = response.status();

@@ -58,7 +58,6 @@ impl Quit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     fn quit(policy: QuitPolicy) -> (watch::Sender<Notice>, Quit) {
         let (sender, notice) = watch::channel(Notice::default());
@@ -66,10 +65,14 @@ mod tests {
     }
 
     async fn is_due(quit: &mut Quit) -> bool {
-        tokio::time::timeout(Duration::from_secs(1), quit.is_due()).await.is_ok()
+        tokio::select! {
+            biased;
+            () = quit.is_due() => true,
+            () = std::future::ready(()) => false,
+        }
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_jobs_sidecar_ends_by_order_and_when_the_application_has() {
         let (_sender, mut ordered) = quit(QuitPolicy::Obey);
         assert!(!is_due(&mut ordered).await);
@@ -82,7 +85,7 @@ mod tests {
         assert!(is_due(&mut noticed).await);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn no_other_sidecar_ends_by_itself() {
         for policy in [QuitPolicy::Refuse, QuitPolicy::Ignore] {
             let (sender, mut other) = quit(policy);

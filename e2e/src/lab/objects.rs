@@ -3,7 +3,9 @@
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use super::status::{Condition, ContainerStatus, ControllerStatus, JobStatus, ObjectName, PodStatus, ServiceStatus, Status};
+use super::status::{
+    Condition, ContainerStatus, ControllerStatus, JobStatus, ObjectName, PodStatus, ServiceStatus, Status,
+};
 
 /// The status of a lab, from a list of pods, Jobs and services.
 pub(super) fn status_of(list: &Value, control_plane: &str) -> Result<Status> {
@@ -75,6 +77,7 @@ fn container(status: &Value) -> ContainerStatus {
         name: word(&status["name"]),
         restarts: number(&status["restartCount"]),
         exit_code: ended.as_i64().and_then(|code| code.try_into().ok()),
+        pid: None,
     }
 }
 

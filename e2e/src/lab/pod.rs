@@ -89,11 +89,6 @@ impl<'a> Pod<'a> {
         Ok(())
     }
 
-    /// Sends a signal to every process of a program in the pod.
-    pub(crate) fn signal(&self, program: &str, signal: &str) -> Result<()> {
-        self.lab.driver().signal(Whose::Pod(self.name), program, signal)
-    }
-
     fn envoy_process(&self) -> Result<String> {
         self.lab.driver().process(self.name, "envoy")
     }

@@ -81,6 +81,9 @@ pub(crate) struct ContainerStatus {
     pub(crate) restarts: u32,
     #[serde(default)]
     pub(crate) exit_code: Option<i32>,
+    /// Its first process, as the node counts, where that is known.
+    #[serde(default)]
+    pub(crate) pid: Option<u32>,
 }
 
 /// The name of an object in its namespace.

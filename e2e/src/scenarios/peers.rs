@@ -53,7 +53,7 @@ fn look_for(lab: &Lab, name: &str, app: &str, looks: &mut u32) -> Result<bool> {
 pub(super) fn ready_when_its_peers_know(choice: &Choice) -> Result<String> {
     let lab = open_shop(choice)?;
     let client = lab.pod("shop/client");
-    client.signal("osm-sidecar", "STOP")?;
+    signal_agent(&lab, "STOP")?;
 
     // Without the gate it is ready while its peers do not know of it: that is what the gate is for.
     lab.apply(&server_pod("ungated", "server", "openservicemesh.io/readiness-gate: none"))?;
@@ -64,23 +64,36 @@ pub(super) fn ready_when_its_peers_know(choice: &Choice) -> Result<String> {
         pod.condition(PEERS_READY).is_some_and(|it| it.status == "False" && it.message.contains("shop/client"))
     })?;
     ensure!(!waiting.ready, "it is ready while its peer does not know of it: {waiting:?}");
-    client.signal("osm-sidecar", "CONT")?;
+    signal_agent(&lab, "CONT")?;
     let ready = lab.wait_ready("shop/second")?;
     let ip = ready.ip.context("a ready pod has an address")?;
     let clusters = client.admin("/clusters")?;
     ensure!(clusters.contains(&format!("shop/server|80::{ip}:")), "it is ready and its peer does not have it");
 
-    client.signal("osm-sidecar", "STOP")?;
+    signal_agent(&lab, "STOP")?;
     lab.apply(&server_pod("third", "server", ""))?;
     let third = lab.wait_ready("shop/third")?;
     let reason = opened(&third)?;
-    client.signal("osm-sidecar", "CONT")?;
+    signal_agent(&lab, "CONT")?;
     ensure!(reason.starts_with("LimitReached") && reason.contains("shop/client"), "{third:?}");
 
-    lab.apply(&demo_pod("shop", "client-2", "client", "serve").replace("serviceAccountName: client-2", "serviceAccountName: client"))?;
+    lab.apply(
+        &demo_pod("shop", "client-2", "client", "serve")
+            .replace("serviceAccountName: client-2", "serviceAccountName: client"),
+    )?;
     let alone = lab.wait_ready("shop/client-2")?;
     ensure!(opened(&alone)?.starts_with("NoService"), "{alone:?}");
     Ok(format!("after the limit: {reason}"))
+}
+
+/// Signals the client's agent. It is the first process of its container, so that only the node can stop it.
+fn signal_agent(lab: &Lab, signal: &str) -> Result<()> {
+    let status = lab.status()?;
+    let client = status.pods.iter().find(|pod| pod.full_name() == "shop/client").context("there is no client")?;
+    let agent = client.containers.iter().find(|container| container.name == "envoy").and_then(|it| it.pid);
+    let agent = agent.context("the client has no agent")?.to_string();
+    lab.node(&["kill", &format!("-{signal}"), &agent])?.success()?;
+    Ok(())
 }
 
 /// Why the gate of a pod is open: reason and message.
@@ -93,5 +106,8 @@ fn opened(pod: &PodStatus) -> Result<String> {
 fn server_pod(name: &str, app: &str, annotations: &str) -> String {
     demo_pod("shop", name, app, &format!("serve, --port, '8080', --name, {name}"))
         .replace(&format!("serviceAccountName: {name}"), "serviceAccountName: server")
-        .replace(&format!("labels: {{app: {app}}}"), &format!("labels: {{app: {app}}}\n  annotations: {{{annotations}}}"))
+        .replace(
+            &format!("labels: {{app: {app}}}"),
+            &format!("labels: {{app: {app}}}\n  annotations: {{{annotations}}}"),
+        )
 }

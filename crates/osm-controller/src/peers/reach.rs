@@ -83,13 +83,7 @@ impl Place {
     }
 
     /// Whether a proxy that shall have `current` has not answered yet for what it is to know.
-    pub(super) fn is_awaited(
-        &self,
-        peer: &Peer,
-        current: &Resources,
-        what: Presence,
-        read: &mut Assignments,
-    ) -> bool {
+    pub(super) fn is_awaited(&self, peer: &Peer, current: &Resources, what: Presence, read: &mut Assignments) -> bool {
         if peer.is_given_up {
             return false;
         }
@@ -137,9 +131,9 @@ pub(super) fn elsewhere(
     let others = snapshot.mesh.proxies.iter().filter(|(pod, _)| *pod != but && !here.contains(pod) && runs(pod));
     let mut concerned: BTreeMap<&osm_model::ProxyClass, bool> = BTreeMap::new();
     let concerned = others.filter(|(_, class)| {
-        *concerned.entry(*class).or_insert_with(|| {
-            snapshot.classes.get(*class).is_some_and(|current| place.concerns(current, what, read))
-        })
+        *concerned
+            .entry(*class)
+            .or_insert_with(|| snapshot.classes.get(*class).is_some_and(|current| place.concerns(current, what, read)))
     });
     concerned.count()
 }

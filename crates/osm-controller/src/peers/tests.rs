@@ -117,7 +117,10 @@ async fn a_pod_is_ready_when_every_connected_proxy_that_reaches_it_has_answered(
     bench.answers(2, "web-1");
     assert_eq!(bench.gate(), "");
     bench.after(SAID_AFTER);
-    assert_eq!(bench.gate(), "False WaitingForPeers: 1 of 1 proxies that reach it have not acknowledged it: shop/client");
+    assert_eq!(
+        bench.gate(),
+        "False WaitingForPeers: 1 of 1 proxies that reach it have not acknowledged it: shop/client"
+    );
     bench.answers(1, "client");
     assert_eq!(bench.gate(), "True Acknowledged: every proxy that reaches it has acknowledged it (1)");
 }
@@ -152,7 +155,11 @@ async fn proxies_of_another_controller_get_a_moment() {
     bench.web("", true);
     assert_eq!(bench.gate(), "");
     bench.after(ELSEWHERE);
-    assert!(bench.gate().starts_with("True Acknowledged: every proxy connected to this controller"), "{}", bench.gate());
+    assert!(
+        bench.gate().starts_with("True Acknowledged: every proxy connected to this controller"),
+        "{}",
+        bench.gate()
+    );
 }
 
 #[tokio::test]
