@@ -91,10 +91,13 @@ impl Farewell {
     async fn until_application_is_over(&self, without_sockets: Duration) {
         let mut notice = self.notice.clone();
         let unseen = async {
-            let mut last_seen = clock::monotonic();
+            let (mut last_seen, mut connections) = (clock::monotonic(), 0);
             while last_seen.elapsed() < without_sockets {
+                // One that was opened and closed between two looks is counted by Envoy.
+                let counted = self.admin.connections_of_application(LOOK_INTERVAL * 10).await.unwrap_or(connections);
+                let has_connected = std::mem::replace(&mut connections, counted) != counted;
                 match app_sockets::count() {
-                    Ok(0) => {}
+                    Ok(0) if !has_connected => {}
                     Ok(_) => last_seen = clock::monotonic(),
                     Err(error) => {
                         tracing::warn!(%error, "the application's sockets cannot be seen; it has its whole grace");

@@ -41,9 +41,15 @@ fn roll(choice: &Choice, server: &str) -> Result<String> {
         service_account("shop", "client"),
         service("shop", "server", "{name: http, port: 80, targetPort: 8080}"),
         deployment("server", 0),
-        deployment("client", 0),
     ];
+    // Clients that were there before the first server would be answered that there is none.
     let lab = Lab::up(choice, &first.concat())?;
+    lab.apply(&deployment("client", 0))?;
+    wait_for("the clients are ready", || {
+        let pods = lab.pods_of("shop/client")?;
+        ensure!(pods.len() == REPLICAS && pods.iter().all(|pod| pod.ready), "{pods:?}");
+        Ok(())
+    })?;
     let mut clients: BTreeSet<String> = names(&lab, "shop/client")?;
     let mut took = Vec::new();
     for round in 1..=rounds(choice) {
