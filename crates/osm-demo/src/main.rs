@@ -59,6 +59,11 @@ enum Program {
         /// Where to, as `http://host:port/path`.
         url: client::Url,
     },
+    /// Try every 20 ms until a request is answered, say when that was, and stay.
+    First {
+        /// Where to, as `http://host:port/path`.
+        url: client::Url,
+    },
     /// Make requests over one connection for a while, and say whether that connection survived.
     Keep {
         /// Where to, as `http://host:port/path`.
@@ -99,6 +104,7 @@ async fn main() -> ExitCode {
         Program::Hear { target } => until_told_to_end(client::hear(&target)).await,
         Program::Once { url } => until_told_to_end(client::once(&url)).await,
         Program::Post { url } => until_told_to_end(client::post(&url)).await,
+        Program::First { url } => until_told_to_end(client::first(&url)).await,
         Program::Keep { url, seconds } => until_told_to_end(client::keep(&url, Duration::from_secs(seconds))).await,
         Program::Watch { urls, pause_ms } => {
             until_told_to_end(watch::run(&urls, Duration::from_millis(pause_ms))).await

@@ -4,6 +4,7 @@
 mod action;
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,10 +32,10 @@ type OfKind = Arc<BTreeMap<String, (Duration, ProbeAction)>>;
 pub async fn bind(probes: &[ForwardedProbe]) -> anyhow::Result<ProbeListeners> {
     let mut listeners = ProbeListeners::new();
     for kind in probes.iter().map(|probe| probe.kind) {
-        if !listeners.contains_key(&kind) {
+        if let Entry::Vacant(place) = listeners.entry(kind) {
             let address = SocketAddr::from(([0, 0, 0, 0], kind.port()));
             let listener = TcpListener::bind(address).await;
-            listeners.insert(kind, listener.with_context(|| format!("listening on {address} for {kind} probes"))?);
+            place.insert(listener.with_context(|| format!("listening on {address} for {kind} probes"))?);
         }
     }
     Ok(listeners)
