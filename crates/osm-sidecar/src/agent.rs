@@ -130,15 +130,13 @@ pub async fn run(
     let quit = Quit { policy: quit, ordered: CancellationToken::new(), notice: wires.notice.1.clone() };
     let served = pages::serve(listeners, wires.status.1.clone(), admin.clone(), quit.clone(), stop.clone());
     tasks.spawn("pages", info_span!("pages"), served);
-    let (status, hung) = (wires.status.1, wires.hung.0);
-    let envoy_state = wires.envoy.1;
+    let (status, hung, envoy_state) = (wires.status.1, wires.hung.0, wires.envoy.1);
     let probed = prober::run(admin.clone(), envoy.hung_after, envoy_state, status, events.clone(), hung, stop.clone());
     tasks.spawn("prober", info_span!("prober"), probed);
     if std::process::id() == 1 {
         tasks.spawn("reaper", info_span!("reaper"), children.clone().reap(stop.clone()));
     }
-    let bootstrap = state_dir.bootstrap();
-    let (state, hung) = (wires.envoy.0, wires.hung.1);
+    let (bootstrap, state, hung) = (state_dir.bootstrap(), wires.envoy.0, wires.hung.1);
     let farewell = Farewell { config: farewell, notice: wires.notice.1, admin };
     let supervisor = Supervisor { config: envoy, bootstrap, farewell, quit, children, events, state, hung };
     // Envoy ends first: until then its configuration and its pages are served.
