@@ -103,3 +103,47 @@ async fn what_the_runner_refuses_is_tried_again() {
     writer.await.unwrap().unwrap();
     std::fs::remove_dir_all(&folder).unwrap();
 }
+
+/// Takes one request, answers it with `status` and `body`, and gives back head and body of what was asked.
+async fn take_request(listener: &tokio::net::TcpListener, status: &str, body: &str) -> (String, Value) {
+    let (mut stream, _) = listener.accept().await.unwrap();
+    let mut asked = Vec::new();
+    loop {
+        let mut chunk = [0; 4096];
+        let length = stream.read(&mut chunk).await.unwrap();
+        asked.extend_from_slice(&chunk[..length]);
+        let text = String::from_utf8_lossy(&asked).into_owned();
+        if let Some((head, body_asked)) = text.split_once("\r\n\r\n")
+            && let Ok(value) = serde_json::from_str(body_asked)
+        {
+            let length = body.len();
+            let kind = "content-type: application/json\r\nconnection: close";
+            let answer = format!("HTTP/1.1 {status}\r\n{kind}\r\ncontent-length: {length}\r\n\r\n{body}");
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            return (head.to_lowercase(), value);
+        }
+    }
+}
+
+#[tokio::test]
+async fn in_a_cluster_the_status_of_the_very_pod_is_patched_and_one_that_is_gone_is_left() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let client = Client::try_from(kube::Config::new(url.parse().unwrap())).unwrap();
+    let conditions = PodConditions::default();
+    let stop = CancellationToken::new();
+    let writer = tokio::spawn(conditions.clone().run(Sink::Cluster(client), stop.clone()));
+    conditions.set(&pod("1", None), condition("a", true, "done"));
+    let gone = r#"{"kind":"Status","apiVersion":"v1","status":"Failure","reason":"NotFound","code":404,"message":"x"}"#;
+    let (head, body) = take_request(&listener, "404 Not Found", gone).await;
+    assert!(head.starts_with("patch /api/v1/namespaces/shop/pods/server/status"), "{head}");
+    assert!(head.contains("content-type: application/strategic-merge-patch+json"), "{head}");
+    assert_eq!(body["metadata"]["uid"], "1");
+    assert_eq!(body["status"]["conditions"][0]["type"], "a");
+    conditions.set(&pod("2", None), condition("a", false, "waits"));
+    let there = r#"{"kind":"Pod","apiVersion":"v1","metadata":{"name":"server","namespace":"shop"}}"#;
+    let (_, body) = take_request(&listener, "200 OK", there).await;
+    assert_eq!(body["metadata"]["uid"], "2", "what is gone is not tried again");
+    stop.cancel();
+    writer.await.unwrap().unwrap();
+}
