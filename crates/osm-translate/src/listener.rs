@@ -14,7 +14,7 @@ use crate::access_log;
 use crate::parts::{address, listener_filter, network_filter, number};
 
 pub(crate) use inbound::inbound;
-pub(crate) use outbound::outbound;
+pub(crate) use outbound::{Open, outbound};
 
 /// How often a connection to a service is tried.
 const CONNECT_ATTEMPTS: u32 = 3;
