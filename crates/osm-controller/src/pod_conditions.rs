@@ -6,7 +6,8 @@
 //! one, is not written again; of several that are set before the writer comes to the pod, the last of each type counts,
 //! and all types of one pod go in one write. A message should hold nothing that changes by itself, such as an age: each
 //! change is a write. Writes are at most [`WRITES_PER_SECOND`]; what fails is tried again as long as the pod is there.
-//! Call [`PodConditions::keep`] after each publication, so that pods that went are forgotten.
+//! `peers` calls [`PodConditions::keep`] after each publication, so that pods that went are forgotten: what is set for a
+//! pod outside the mesh, or for one that the World does not hold, does not last.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
