@@ -4,6 +4,7 @@ mod bookstore;
 mod cluster;
 mod commands;
 mod control_plane;
+mod ends;
 mod hold;
 mod input;
 mod ipv6;
@@ -13,6 +14,7 @@ mod machine;
 mod manifests;
 mod outage;
 mod parking;
+mod peers;
 mod policies;
 mod probes;
 mod rollouts;
@@ -124,6 +126,36 @@ pub(crate) const ALL: &[Scenario] = &[
         run: jobs::a_failing_job_is_given_up,
     },
     Scenario {
+        name: "jobs-complete-in-shape-init",
+        shows: "a Job whose sidecar is no native one completes, by itself and by quitquitquit, with the work's exit code",
+        places: ON_A_MACHINE,
+        run: ends::jobs_complete_in_shape_init,
+    },
+    Scenario {
+        name: "the-network-outlives-the-application",
+        shows: "preStop hooks and applications that shut down are answered, in every shape",
+        places: ON_A_MACHINE,
+        run: ends::the_network_outlives_the_application,
+    },
+    Scenario {
+        name: "requests-under-way-are-answered",
+        shows: "a server is told to end with requests under way and others coming: each is answered",
+        places: EVERYWHERE,
+        run: ends::requests_under_way_are_answered,
+    },
+    Scenario {
+        name: "no-endpoint-before-its-inbound",
+        shows: "a new pod is no endpoint of its peers before its sidecar is programmed",
+        places: ON_A_MACHINE,
+        run: peers::no_endpoint_before_its_inbound,
+    },
+    Scenario {
+        name: "ready-when-its-peers-know",
+        shows: "a new pod is ready when the proxies that reach it have it, or after a limit, and says why",
+        places: ON_A_MACHINE,
+        run: peers::ready_when_its_peers_know,
+    },
+    Scenario {
         name: "envoy-killed-under-load",
         shows: "Envoy killed under 200 new connections a second: none is refused",
         places: EVERYWHERE,
@@ -215,9 +247,15 @@ pub(crate) const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "rolling-updates-under-load",
-        shows: "client and server are replaced in turn under 100 requests a second: how many fail is printed",
+        shows: "client and server are replaced in turn under 500 requests a second without retries: none fails",
         places: ON_A_MACHINE,
         run: rollouts::rolling_updates_under_load,
+    },
+    Scenario {
+        name: "rolling-updates-of-programs-that-drop-everything",
+        shows: "the same with servers that end at once when they are told to: none of the requests, which are idempotent, fails",
+        places: ON_A_MACHINE,
+        run: rollouts::rolling_updates_of_programs_that_drop_everything,
     },
     Scenario {
         name: "explanations-agree-with-the-traffic",

@@ -22,6 +22,7 @@ use tonic::{
 };
 
 use crate::{
+    notice::Notice,
     server::{Node, RESPONSE_BYTES_MAX},
     wire,
 };
@@ -50,6 +51,8 @@ pub struct Client<C, E> {
     /// The session with the proxy behind this client (the default while there is none). A response is accepted or
     /// rejected only when the proxy has done so.
     pub proxy: watch::Receiver<SessionStatus>,
+    /// Gets what the controller says about the pod itself.
+    pub notice: watch::Sender<Notice>,
     /// Gets how the connection stands.
     pub state: watch::Sender<ConnectionState<E>>,
 }
@@ -162,6 +165,10 @@ where
     }
 
     fn on_response(&mut self, response: DeltaDiscoveryResponse) {
+        if let Some(notice) = Notice::from_wire(&response) {
+            self.notice.send_replace(notice);
+            return;
+        }
         let type_url = response.type_url.clone();
         let Some(response) = wire::response_from(response) else {
             tracing::warn!(type_url, "the controller sends a type that was not asked for");

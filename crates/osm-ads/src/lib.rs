@@ -5,7 +5,9 @@
 //! `osm-xds`; here are only streams, limits and the wire's encoding.
 
 pub mod client;
+mod notice;
 mod server;
 mod wire;
 
+pub use notice::Notice;
 pub use server::{Host, Limits, Node, Report, SessionEvent, Subscription, service};

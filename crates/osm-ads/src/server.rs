@@ -17,6 +17,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming, metadata::MetadataMap};
 
+use crate::notice::Notice;
 use stream::SessionStream;
 
 /// The delta ADS service of `host`, to be mounted on a tonic server or an axum router. Streams end at `shutdown`.
@@ -45,6 +46,8 @@ pub struct Subscription {
     /// The client's resources; none holds the client until something is known for it. The stream ends when the sender
     /// is dropped.
     pub resources: watch::Receiver<Option<Arc<Resources>>>,
+    /// What the client is told about itself besides, at once and on every change; none if there is never anything.
+    pub notices: Option<watch::Receiver<Notice>>,
     /// Hears every event of the session, in order. It must not block.
     pub report: Report,
 }
@@ -59,6 +62,9 @@ pub enum SessionEvent {
     Accepted { ty: ResourceType },
     /// The client rejected resources, in its own words.
     Rejected { ty: ResourceType, names: Vec<String>, message: String },
+    /// What of its load assignments a client that wants all of them has answered for:
+    /// [`osm_xds::Session::answered_load_assignments`].
+    Answered(Arc<Resources>),
     /// The state after whatever changed it, the other events included.
     Status(SessionStatus),
     /// The stream ended; the last event.

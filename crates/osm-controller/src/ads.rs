@@ -15,6 +15,7 @@ use tonic::metadata::MetadataMap;
 
 use crate::caller::{RateLimit, Refusal, Verifier};
 use crate::metrics::Metrics;
+use crate::peers::{Answers, Notices};
 use crate::proxies::{Proxies, Proxy};
 
 /// Lets pods in by their tokens and tells them what their class is told.
@@ -23,6 +24,8 @@ pub(crate) struct AdsHost {
     verifier: Arc<Verifier>,
     proxies: Proxies,
     sessions: Sessions,
+    answers: Answers,
+    notices: Notices,
     limit: RateLimit,
     metrics: Metrics,
 }
@@ -56,10 +59,16 @@ pub(crate) struct OpenSession {
 
 impl AdsHost {
     /// Lets in those whose token `verifier` believes.
-    pub(crate) fn new(verifier: Arc<Verifier>, proxies: Proxies, sessions: Sessions, metrics: Metrics) -> AdsHost {
+    pub(crate) fn new(
+        verifier: Arc<Verifier>,
+        proxies: Proxies,
+        sessions: Sessions,
+        (answers, notices): (Answers, Notices),
+        metrics: Metrics,
+    ) -> AdsHost {
         // A sidecar has one stream, and comes back with growing delays when it loses that.
         let limit = RateLimit::new(30, Duration::from_millis(500));
-        AdsHost { verifier, proxies, sessions, limit, metrics }
+        AdsHost { verifier, proxies, sessions, answers, notices, limit, metrics }
     }
 
     async fn admit(&self, metadata: &MetadataMap) -> Result<Proxy, Refusal> {
@@ -82,20 +91,24 @@ impl Host for AdsHost {
         self.metrics.proxy_connect_count.inc();
         let (sessions, metrics) = (self.sessions.clone(), self.metrics.clone());
         let id = sessions.insert(&caller, node, is_held);
+        let (answers, notices) = (self.answers.clone(), Some(self.notices.follow(&caller.pod)));
+        answers.opened(id, caller.clone());
         let report = move |event| match event {
             SessionEvent::Accepted { ty } => tracing::debug!(pod = %caller.pod, %ty, "accepted"),
             SessionEvent::Rejected { ty, names, message } => {
                 metrics.count_rejection(ty);
                 tracing::error!(pod = %caller.pod, %ty, ?names, message, "a proxy rejects its configuration");
             }
+            SessionEvent::Answered(resources) => answers.answered(id, resources),
             SessionEvent::Status(status) => sessions.update(id, status),
             SessionEvent::Closed => {
                 sessions.remove(id);
+                answers.closed(id);
                 metrics.proxy_connect_count.dec();
                 tracing::info!(pod = %caller.pod, "session closed");
             }
         };
-        Ok(Subscription { resources, report: Box::new(report) })
+        Ok(Subscription { resources, notices, report: Box::new(report) })
     }
 }
 

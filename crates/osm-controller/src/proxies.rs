@@ -99,6 +99,11 @@ impl Proxies {
         }
     }
 
+    /// Told after each publication.
+    pub(crate) fn published(&self) -> watch::Receiver<()> {
+        self.published.subscribe()
+    }
+
     /// What was published last.
     pub(crate) fn snapshot(&self) -> Option<Snapshot> {
         self.lock().snapshot.clone()
@@ -116,7 +121,8 @@ impl State {
     }
 }
 
-fn resources(snapshot: &Snapshot, proxy: &Proxy) -> Option<Arc<Resources>> {
+/// What this proxy is to be told, by what was published.
+pub(crate) fn resources(snapshot: &Snapshot, proxy: &Proxy) -> Option<Arc<Resources>> {
     let class = snapshot.mesh.proxies.get(&proxy.pod).filter(|class| class.identity == proxy.identity)?;
     snapshot.classes.get(class).cloned()
 }

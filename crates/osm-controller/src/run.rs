@@ -26,6 +26,8 @@ use crate::config::{Config, Listeners, Platform};
 use crate::control::{BEAT_LIMIT, Control, Core};
 use crate::debug::{self, Debugger};
 use crate::metrics::Metrics;
+use crate::peers::{Answers, Notices, Peers};
+use crate::pod_conditions::{PodConditions, Sink};
 use crate::proxies::Proxies;
 use crate::reviews::Reviews;
 use crate::serving::Serving;
@@ -100,6 +102,10 @@ async fn start(config: Config, listeners: Listeners, tasks: &Tasks, readiness: R
     let sources = spawn_sources(&config, client.clone(), &events, tasks);
     drop(events);
     let complaints = client.clone().map(|client| spawn_complaints(client, tasks));
+    let conditions = spawn_conditions(&config.platform, client.clone(), tasks);
+    let (answers, notices) = (Answers::default(), Notices::default());
+    let peers = Peers::new(proxies.clone(), answers.clone(), notices.clone(), conditions);
+    tasks.spawn("peers", info_span!("peers"), peers.run(tasks.stop()));
     let core = Core::new(config.resolve.clone());
     let control = Control::new(core, proxies.clone(), metrics.clone(), heartbeat, sources, out_of_sync, complaints);
     tasks.spawn("control", info_span!("control"), control.run(queue, tasks.stop()));
@@ -118,7 +124,7 @@ async fn start(config: Config, listeners: Listeners, tasks: &Tasks, readiness: R
     let serving = Arc::new(Serving::new(authority.clone(), config.server_names)?);
     let tls = serving.tls()?;
     tasks.spawn("serving certificate", info_span!("serving"), serving.keep_renewed(tasks.stop()));
-    let host = Arc::new(AdsHost::new(verifier.clone(), proxies, sessions, metrics.clone()));
+    let host = Arc::new(AdsHost::new(verifier.clone(), proxies, sessions, (answers, notices), metrics.clone()));
     let ads = osm_ads::service(host, osm_ads::Limits::default(), tasks.stop());
     let turns = available_parallelism().map_or(1, NonZero::get);
     let certificates = Certificates::new(authority, verifier, config.resolve.trust_domain, turns, metrics);
@@ -133,6 +139,19 @@ fn spawn_complaints(client: Client, tasks: &Tasks) -> Sender<Problem> {
     let (sender, problems) = mpsc::channel(PROBLEMS_QUEUED_MAX);
     tasks.spawn("complaints", info_span!("complaints"), complaints::run(client, problems, tasks.stop()));
     sender
+}
+
+/// Starts what writes the conditions of pods, if there is somewhere to write them.
+fn spawn_conditions(platform: &Platform, client: Option<Client>, tasks: &Tasks) -> PodConditions {
+    let conditions = PodConditions::default();
+    let sink = match (platform, client) {
+        (Platform::Cluster(_), client) => client.map(Sink::Cluster),
+        (Platform::Runner { runner_socket, .. }, _) => runner_socket.clone().map(Sink::Runner),
+    };
+    if let Some(sink) = sink {
+        tasks.spawn("conditions", info_span!("conditions"), conditions.clone().run(sink, tasks.stop()));
+    }
+    conditions
 }
 
 /// Starts every source, and says how many there are.
@@ -195,7 +214,7 @@ async fn trust(config: &Config, client: Option<Client>, proxies: &Proxies) -> an
             (authority, Verifier::Cluster(Box::new(Reviews::new(client, proxies.clone()))), debug_token)
         }
         (Platform::Cluster(_), None) => unreachable!("a cluster has a client"),
-        (Platform::Runner { state_dir, token_key }, _) => {
+        (Platform::Runner { state_dir, token_key, .. }, _) => {
             let state = StateDir::open(state_dir)?;
             let authority = authority::load_or_make(&state, trust_domain, clock::now())?;
             let key = TokenKey::from_bytes(read_secret(token_key)?);

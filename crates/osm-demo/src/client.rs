@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Bytes;
 use hyper::client::conn::http1::SendRequest;
-use hyper::{Request, StatusCode, Uri};
+use hyper::{Method, Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::TcpStream;
@@ -56,7 +56,12 @@ impl Connection {
 
     /// Makes one request and reads the whole answer.
     pub(crate) async fn get(&mut self, url: &Url) -> Result<(StatusCode, Bytes)> {
-        let request = Request::get(&url.path).header("host", &url.authority).body(Empty::new())?;
+        self.ask(Method::GET, url).await
+    }
+
+    async fn ask(&mut self, method: Method, url: &Url) -> Result<(StatusCode, Bytes)> {
+        let request =
+            Request::builder().method(method).uri(&url.path).header("host", &url.authority).body(Empty::new())?;
         self.0.ready().await.context("the connection was closed")?;
         let response = self.0.send_request(request).await.context("sending the request")?;
         let status = response.status();
@@ -79,6 +84,16 @@ pub(crate) async fn once(url: &Url) -> Result<()> {
         answered.as_millis(),
         String::from_utf8_lossy(&body).trim_end()
     ));
+    ensure!(status == StatusCode::OK, "answered with status {status}");
+    Ok(())
+}
+
+/// One order; an error unless it is answered with 200.
+pub(crate) async fn post(url: &Url) -> Result<()> {
+    let mut connection = timeout(PATIENCE, Connection::open(url)).await.context("connecting took too long")??;
+    let asked = timeout(PATIENCE, connection.ask(Method::POST, url)).await;
+    let (status, body) = asked.context("the answer took too long")??;
+    say(&format!("status {} body {}", status.as_u16(), String::from_utf8_lossy(&body).trim_end()));
     ensure!(status == StatusCode::OK, "answered with status {status}");
     Ok(())
 }

@@ -36,6 +36,12 @@ enum Program {
         /// Name in the greeting.
         #[arg(long, env = "HOSTNAME", default_value = "server")]
         name: String,
+        /// Milliseconds that each answer takes.
+        #[arg(long, default_value_t = 0)]
+        delay_ms: u64,
+        /// End at once when told to, with whatever is under way.
+        #[arg(long)]
+        drop_everything: bool,
     },
     /// Serve HTTP, HTTPS and the health protocol of gRPC: what a kubelet can probe.
     Probed {
@@ -58,6 +64,11 @@ enum Program {
     },
     /// Make one request, at once, without retries: the client of OSM issue 2316. Exit status 0 means it was answered.
     Once {
+        /// Where to, as `http://host:port/path`.
+        url: client::Url,
+    },
+    /// Send one order, without a body. Exit status 0 means that it was carried out.
+    Post {
         /// Where to, as `http://host:port/path`.
         url: client::Url,
     },
@@ -98,11 +109,15 @@ enum Program {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let result = match Arguments::parse().program {
-        Program::Serve { address, port, name } => server::serve((address, port).into(), name).await,
+        Program::Serve { address, port, name, delay_ms, drop_everything } => {
+            let serving = server::serve((address, port).into(), name, Duration::from_millis(delay_ms));
+            if drop_everything { until_told_to_end(serving).await } else { serving.await }
+        }
         Program::Probed { ports, health } => until_told_to_end(probed::serve(ports, health)).await,
         Program::Greet { port } => until_told_to_end(server::greet(port)).await,
         Program::Hear { target } => until_told_to_end(client::hear(&target)).await,
         Program::Once { url } => until_told_to_end(client::once(&url)).await,
+        Program::Post { url } => until_told_to_end(client::post(&url)).await,
         Program::First { url } => until_told_to_end(client::first(&url)).await,
         Program::Keep { url, seconds } => until_told_to_end(client::keep(&url, Duration::from_secs(seconds))).await,
         Program::Watch { urls, pause_ms } => {

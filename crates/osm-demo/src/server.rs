@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use http_body_util::Full;
@@ -23,7 +24,7 @@ use crate::say;
 pub(crate) const GREETING: &str = "hello, you have reached a server that speaks first\n";
 
 /// Answers every HTTP/1 request with a greeting, until told to end; then it accepts nobody, and finishes what has begun.
-pub(crate) async fn serve(address: SocketAddr, name: String) -> Result<()> {
+pub(crate) async fn serve(address: SocketAddr, name: String, delay: Duration) -> Result<()> {
     let listener = TcpListener::bind(address).await.with_context(|| format!("listening on {address}"))?;
     say(&format!("{name} serves HTTP on {address}"));
     let name: Arc<str> = name.into();
@@ -37,17 +38,20 @@ pub(crate) async fn serve(address: SocketAddr, name: String) -> Result<()> {
             Some(_) = connections.join_next() => continue,
             accepted = listener.accept() => accepted.context("accepting a connection")?.0,
         };
-        connections.spawn(serve_one(stream, Arc::clone(&name), stopped.clone()));
+        connections.spawn(serve_one(stream, Arc::clone(&name), delay, stopped.clone()));
     }
     drop((listener, stop));
     connections.join_all().await;
     Ok(())
 }
 
-async fn serve_one(stream: TcpStream, name: Arc<str>, mut stopped: watch::Receiver<()>) {
+async fn serve_one(stream: TcpStream, name: Arc<str>, delay: Duration, mut stopped: watch::Receiver<()>) {
     let answer = service_fn(|request: Request<Incoming>| {
         let greeting = format!("hello from {name}, you asked for {}\n", request.uri().path());
-        async move { Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(greeting)))) }
+        async move {
+            tokio::time::sleep(delay).await;
+            Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(greeting))))
+        }
     });
     let connection = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), answer);
     let mut connection = pin!(connection);

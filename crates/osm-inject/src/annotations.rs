@@ -5,7 +5,8 @@ use std::str::FromStr;
 
 use osm_api::{
     HOLD, INBOUND_PORT_EXCLUSION_LIST, OUTBOUND_IP_RANGE_EXCLUSION_LIST, OUTBOUND_IP_RANGE_INCLUSION_LIST,
-    OUTBOUND_PORT_EXCLUSION_LIST, Problem, Reason, STARTUP, UNMESHED_INIT_CONTAINERS, WAIT_FOR, WAIT_FOR_LIMIT, k8s,
+    OUTBOUND_PORT_EXCLUSION_LIST, Problem, READINESS_GATE, Reason, STARTUP, UNMESHED_INIT_CONTAINERS, WAIT_FOR,
+    WAIT_FOR_LIMIT, k8s,
 };
 use osm_redirect::{Ports, Ranges, Redirect, Upstreams, WaitLimit};
 
@@ -28,6 +29,8 @@ pub(crate) struct Wishes {
     pub(crate) wait_limit: Option<WaitLimit>,
     /// Init containers that run before redirection is in place.
     pub(crate) unmeshed_inits: Vec<String>,
+    /// Whether its readiness waits for its peers.
+    pub(crate) gate: bool,
 }
 
 /// How problems name an annotation.
@@ -56,7 +59,8 @@ impl Wishes {
         let wait_for = reader.list::<Upstreams>(WAIT_FOR);
         let wait_limit = reader.wait_limit(&wait_for);
         let unmeshed_inits = reader.unmeshed_inits();
-        let wishes = Wishes { redirect, shape, hold, wait_for, wait_limit, unmeshed_inits };
+        let gate = reader.gate().unwrap_or(true);
+        let wishes = Wishes { redirect, shape, hold, wait_for, wait_limit, unmeshed_inits, gate };
         if reader.problems.is_empty() { Ok(wishes) } else { Err(reader.problems) }
     }
 }
@@ -97,6 +101,18 @@ impl<'a> Reader<'a> {
                     Asker::Namespace => format!("Namespace {name}"),
                 };
                 self.problems.push(Problem::new(subject, reason, message).with_field(field(key)).with_hint(hint));
+                None
+            }
+        }
+    }
+
+    fn gate(&mut self) -> Option<bool> {
+        match self.value(READINESS_GATE)? {
+            "peers" => Some(true),
+            "none" => Some(false),
+            other => {
+                let message = format!("{other:?} is nothing that the pod's readiness could wait for");
+                self.add(READINESS_GATE, Reason::InvalidField, message, "write peers or none, or leave it out");
                 None
             }
         }

@@ -10,7 +10,7 @@ use crate::annotations::Wishes;
 use crate::decision::{Decision, decide};
 use crate::shape::{Choice, choose};
 use crate::wish::Hold;
-use crate::{InjectPolicy, Shape, checks, containers, probes};
+use crate::{InjectPolicy, Shape, checks, containers, life, probes};
 
 /// What becomes of a pod.
 #[derive(Clone, Debug, PartialEq)]
@@ -93,18 +93,21 @@ fn add(pod: &mut k8s::Pod, choice: &Choice, wishes: &Wishes, policy: &InjectPoli
     let redirect = Redirect { hold: *hold != Hold::None, ..wishes.redirect.clone() };
     let spec = pod.spec.as_mut().expect("the caller looked");
     let first_of_user = spec.containers.first().map(|container| container.name.clone());
-    let inits = spec.init_containers.get_or_insert_default();
     if *shape != Shape::Merged {
-        inits.push(containers::init(policy, &redirect));
+        spec.init_containers.get_or_insert_default().push(containers::init(policy, &redirect));
     }
     let mut sidecar = containers::sidecar(policy, choice, &redirect, wishes);
     if *hold == Hold::None {
         // Who wants no connection to wait wants it to wait nowhere.
         sidecar.env.get_or_insert_default().push(containers::parks_nothing());
     }
+    sidecar.env.get_or_insert_default().extend(life::variables(spec, *shape));
+    if wishes.gate {
+        life::add_gate(spec);
+    }
     match shape {
         Shape::Init => spec.containers.push(sidecar),
-        Shape::Native | Shape::Merged => inits.push(sidecar),
+        Shape::Native | Shape::Merged => spec.init_containers.get_or_insert_default().push(sidecar),
     }
     spec.volumes.get_or_insert_default().extend(containers::volumes());
 

@@ -9,6 +9,7 @@ mod checks;
 mod containers;
 mod decision;
 mod inject;
+mod life;
 mod native;
 mod policy;
 mod probes;

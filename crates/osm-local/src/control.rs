@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Context;
-use osm_api::{NamespacedName, Problem};
+use osm_api::{NamespacedName, Problem, k8s};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
@@ -43,6 +43,15 @@ pub enum Request {
         /// What would run.
         command: Vec<String>,
     },
+    /// Take in what the controller says of a pod, as the API server of a cluster does for the status of pods.
+    SetConditions {
+        /// The pod.
+        pod: NamespacedName,
+        /// Its uid: what is said of an earlier pod of the name is of no use.
+        uid: String,
+        /// The conditions; those of other types stay.
+        conditions: Vec<k8s::PodCondition>,
+    },
     /// End everything.
     Shutdown,
 }
@@ -71,6 +80,8 @@ pub enum Response {
         /// What to run.
         process: Box<ProcessSpec>,
     },
+    /// The conditions hold from now on, if the pod is there.
+    ConditionsSet,
     /// The runner ends.
     ShuttingDown,
     /// It cannot be done.

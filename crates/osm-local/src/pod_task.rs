@@ -60,18 +60,31 @@ pub(crate) struct Start {
 pub(crate) struct PodReport {
     pub(crate) status: PodStatus,
     pub(crate) pod: Arc<k8s::Pod>,
+    /// Whether all of its containers are ready; the pod is when its readiness gates are open too.
+    pub(crate) has_ready_containers: bool,
     /// Since when it is ready; none while it is not.
     pub(crate) ready_since: Option<Timestamp>,
+    /// When it was told to stop.
+    pub(crate) stopping_since: Option<Timestamp>,
     /// When it succeeded or failed.
     pub(crate) ended_at: Option<Timestamp>,
     /// Nothing of it is left, and it was told to stop.
     pub(crate) is_gone: bool,
 }
 
+/// What the controller says of a pod: conditions by their types.
+pub(crate) type Conditions = BTreeMap<String, k8s::PodCondition>;
+
 /// Runs the pod until it is told to stop and nothing of it is left.
-pub(crate) async fn run(shared: Shared, start: Start, stop: CancellationToken, tell: watch::Sender<PodReport>) {
+pub(crate) async fn run(
+    shared: Shared,
+    start: Start,
+    stop: CancellationToken,
+    conditions: watch::Receiver<Conditions>,
+    tell: watch::Sender<PodReport>,
+) {
     let (sender, happened) = mpsc::channel(HAPPENED_LIMIT);
-    let mut task = PodTask::new(shared, start, sender, tell);
+    let mut task = PodTask::new(shared, start, sender, conditions, tell);
     task.note(TimelineEvent::Created, None, None);
     task.note(TimelineEvent::Admitted, None, None);
     if let Err(error) = task.set_up(&stop).await {
@@ -101,12 +114,21 @@ pub(crate) fn first_report(start: &Start) -> PodReport {
         deployment: start.owner.as_ref().and_then(Owner::deployment).cloned(),
         job: start.owner.as_ref().and_then(Owner::job).cloned(),
         injected: start.admitted.injected.clone(),
+        conditions: Vec::new(),
         containers: Vec::new(),
         timeline: Vec::new(),
         sidecar: None,
     };
     let pod = start.admitted.pod.clone();
-    PodReport { status, pod, ready_since: None, ended_at: None, is_gone: false }
+    PodReport {
+        status,
+        pod,
+        has_ready_containers: false,
+        ready_since: None,
+        stopping_since: None,
+        ended_at: None,
+        is_gone: false,
+    }
 }
 
 /// What a sidecar says about its own start.
@@ -133,13 +155,21 @@ struct PodTask {
     ready_since: Option<Timestamp>,
     ended_at: Option<Timestamp>,
     is_terminating: bool,
+    stopping_since: Option<Timestamp>,
     failure: String,
     sender: mpsc::Sender<Happened>,
+    conditions: watch::Receiver<Conditions>,
     tell: watch::Sender<PodReport>,
 }
 
 impl PodTask {
-    fn new(shared: Shared, start: Start, sender: mpsc::Sender<Happened>, tell: watch::Sender<PodReport>) -> PodTask {
+    fn new(
+        shared: Shared,
+        start: Start,
+        sender: mpsc::Sender<Happened>,
+        conditions: watch::Receiver<Conditions>,
+        tell: watch::Sender<PodReport>,
+    ) -> PodTask {
         let spec = start.admitted.pod.spec.clone().unwrap_or_default();
         let live = fields(&spec).into_iter().map(|(field, container)| Live::new(field, container.clone()));
         PodTask {
@@ -157,8 +187,10 @@ impl PodTask {
             ready_since: None,
             ended_at: None,
             is_terminating: false,
+            stopping_since: None,
             failure: String::new(),
             sender,
+            conditions,
             tell,
         }
     }
@@ -207,6 +239,8 @@ impl PodTask {
             tokio::select! {
                 event = happened.recv() => event.into_iter().for_each(|event| self.take(event)),
                 () = stop.cancelled(), if !self.is_terminating => self.begin_stop(),
+                // The runner keeps the other end as long as the pod is there.
+                Ok(()) = self.conditions.changed() => {}
                 () = sleep_until(wake), if wake.is_some() => self.on_time(),
             }
         }
@@ -214,6 +248,7 @@ impl PodTask {
 
     fn begin_stop(&mut self) {
         self.is_terminating = true;
+        self.stopping_since = Some(clock::now());
         self.note(TimelineEvent::Stopping, None, None);
         self.lifecycle.stop();
     }
@@ -274,7 +309,7 @@ impl PodTask {
     }
 
     fn note_readiness(&mut self) {
-        let is_ready = self.lifecycle.is_ready();
+        let is_ready = self.is_ready();
         if is_ready != self.ready_since.is_some() {
             self.ready_since = is_ready.then(clock::now);
             self.note(if is_ready { TimelineEvent::Ready } else { TimelineEvent::Unready }, None, None);
@@ -288,13 +323,15 @@ impl PodTask {
 
     fn report(&mut self) {
         let is_connected = self.namespaces.is_some();
+        let conditions = self.conditions.borrow_and_update().values().cloned().collect();
         let status = PodStatus {
             ip: is_connected.then_some(self.start.ip),
             interface: is_connected.then(|| self.start.interface.clone()),
             phase: if self.failure.is_empty() { self.lifecycle.phase() } else { Phase::Failed },
-            ready: self.lifecycle.is_ready(),
+            ready: self.is_ready(),
             terminating: self.is_terminating,
             reason: if self.failure.is_empty() { self.reason() } else { self.failure.clone() },
+            conditions,
             containers: self.container_statuses(),
             timeline: self.timeline.clone(),
             sidecar: self.sidecar.clone(),
@@ -302,7 +339,16 @@ impl PodTask {
         };
         let pod = self.start.admitted.pod.clone();
         let (ready_since, ended_at) = (self.ready_since, self.ended_at);
-        self.tell.send_replace(PodReport { status, pod, ready_since, ended_at, is_gone: false });
+        let (has_ready_containers, stopping_since) = (self.lifecycle.is_ready(), self.stopping_since);
+        self.tell.send_replace(PodReport {
+            status,
+            pod,
+            has_ready_containers,
+            ready_since,
+            stopping_since,
+            ended_at,
+            is_gone: false,
+        });
     }
 
     fn report_gone(&mut self) {
@@ -311,12 +357,28 @@ impl PodTask {
 
     fn reason(&self) -> String {
         if self.lifecycle.phase() != Phase::Failed {
-            return self.lifecycle.waits_for();
+            let closed = self.closed_gate().filter(|_| self.lifecycle.is_ready());
+            return closed.unwrap_or_else(|| self.lifecycle.waits_for());
         }
         let failed = self.lifecycle.slots().iter().find(|slot| slot.last_exit.is_some_and(|code| code != 0));
         failed.map_or_else(String::new, |slot| {
             format!("container {} ended with exit code {}", slot.name, slot.last_exit.unwrap_or_default())
         })
+    }
+
+    /// Whether it may be sent traffic: its containers are ready, and its readiness gates are open.
+    fn is_ready(&self) -> bool {
+        self.lifecycle.is_ready() && self.closed_gate().is_none()
+    }
+
+    /// What the first of the pod's readiness gates that is not open waits for.
+    fn closed_gate(&self) -> Option<String> {
+        let said = self.conditions.borrow();
+        let spec = self.start.admitted.pod.spec.as_ref()?;
+        let mut gates = spec.readiness_gates.iter().flatten().map(|gate| &gate.condition_type);
+        let gate = gates.find(|gate| said.get(*gate).is_none_or(|condition| condition.status != "True"))?;
+        let why = said.get(gate).and_then(|condition| condition.message.clone());
+        Some(format!("readiness gate {gate}: {}", why.unwrap_or_else(|| "nobody has opened it yet".to_owned())))
     }
 
     /// Asks the pod's sidecar for its timeline, so that it is known when the sidecar is not there any more.

@@ -6,10 +6,13 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
-use osm_api::{Kind, NamespacedName, Object, ObjectKey, World, k8s};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use osm_api::{CONTAINERS_READY, Kind, NamespacedName, Object, ObjectKey, World, k8s};
 
 use crate::addresses::GATEWAY;
+use crate::pod::Role;
 use crate::pod_task::PodReport;
+use crate::status::{ContainerState, ContainerStatus};
 
 /// Whose objects are published together: each layer changes at times of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -109,16 +112,32 @@ pub(crate) fn with_status(report: &PodReport) -> k8s::Pod {
     };
     let ip = status.ip.map(|ip| ip.to_string());
     let mut pod = (*report.pod).clone();
+    pod.metadata.deletion_timestamp = report.stopping_since.map(Time);
+    let mut conditions = status.conditions.clone();
+    conditions.push(condition(CONTAINERS_READY, report.has_ready_containers));
+    conditions.push(condition("Ready", status.ready));
     pod.status = Some(k8s::PodStatus {
         phase: Some(format!("{:?}", status.phase)),
         pod_ips: ip.clone().map(|ip| vec![k8s::PodIP { ip }]),
         pod_ip: ip,
         host_ip: Some(GATEWAY.to_string()),
-        conditions: Some(vec![condition("Ready", status.ready)]),
+        conditions: Some(conditions),
+        container_statuses: Some(status.containers.iter().filter_map(over).collect()),
         reason: Some(status.reason.clone()).filter(|reason| !reason.is_empty()),
         ..Default::default()
     });
     pod
+}
+
+/// An application's container that has ended and is not started again.
+fn over(status: &ContainerStatus) -> Option<k8s::ContainerStatus> {
+    let ended = (status.role == Role::App && status.state == ContainerState::Exited).then_some(status.exit_code?)?;
+    let terminated = k8s::ContainerStateTerminated { exit_code: ended, ..Default::default() };
+    Some(k8s::ContainerStatus {
+        name: status.name.clone(),
+        state: Some(k8s::ContainerState { terminated: Some(terminated), ..Default::default() }),
+        ..Default::default()
+    })
 }
 
 fn with_address(service: &k8s::Service, address: Option<&Ipv4Addr>) -> k8s::Service {

@@ -33,7 +33,7 @@ use crate::images::Images;
 use crate::names::{self, Zone};
 use crate::network::Router;
 use crate::plan::{JobProgress, JobRecords};
-use crate::pod_task::{PodReport, Shared, sleep_until};
+use crate::pod_task::{Conditions, PodReport, Shared, sleep_until};
 use crate::publish::Publisher;
 use crate::services::{self, ServiceAddresses};
 use crate::state_dir::{RunnerProcess, StateDir};
@@ -167,7 +167,14 @@ struct Entry {
 
 enum EntryState {
     /// Its task runs.
-    Live { ip: Ipv4Addr, stop: CancellationToken, report: watch::Receiver<PodReport>, warnings: Vec<Problem> },
+    Live {
+        ip: Ipv4Addr,
+        stop: CancellationToken,
+        /// What the controller says of it.
+        conditions: watch::Sender<Conditions>,
+        report: watch::Receiver<PodReport>,
+        warnings: Vec<Problem>,
+    },
     /// It may not start.
     Refused(Vec<Problem>),
     /// It is in the mesh, and the controller has no authority yet to trust in.

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use osm_api::{NamespacedName, Problem};
+use osm_api::{NamespacedName, Problem, k8s};
 use serde::{Deserialize, Serialize};
 
 use crate::pod::{Phase, Role};
@@ -77,6 +77,9 @@ pub struct PodStatus {
     pub job: Option<NamespacedName>,
     /// The start-up shape and why, when it is in the mesh.
     pub injected: Option<String>,
+    /// What the controller says of it, as conditions of its status, in order of their types.
+    #[serde(default)]
+    pub conditions: Vec<k8s::PodCondition>,
     /// Its containers, in the order in which they start.
     pub containers: Vec<ContainerStatus>,
     /// What happened to it, in order.

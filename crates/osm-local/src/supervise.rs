@@ -85,6 +85,8 @@ fn start(program: &Path, state: &StateDir) -> anyhow::Result<Child> {
         .arg(state.controller())
         .arg("--token-key")
         .arg(state.token_key())
+        .arg("--runner-socket")
+        .arg(state.control_socket())
         .args(["--osm-namespace", OSM_NAMESPACE])
         .stdin(Stdio::null())
         .stdout(log)

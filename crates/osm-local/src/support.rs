@@ -21,6 +21,7 @@ const POD: &[&str] = &[
     "hostAliases",
     "securityContext",
     "terminationGracePeriodSeconds",
+    "readinessGates",
     "enableServiceLinks",
     "nodeName",
     "nodeSelector",

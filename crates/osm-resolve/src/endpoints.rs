@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use osm_api::{Kind, NamespacedName, ObjectKey, Reason, World, k8s};
 use osm_model::{Endpoint, Identity, ServiceName};
 
-use crate::pods::Pods;
+use crate::pods::{MeshedPod, Pods};
 use crate::report::{Finding, Report};
 use crate::services::ServiceDraft;
 
@@ -100,10 +100,12 @@ fn addresses(
     let mut left_out: BTreeSet<String> = BTreeSet::new();
     for (index, endpoint) in slice.endpoints.iter().flatten().enumerate() {
         // Unknown counts as ready (Kubernetes, EndpointConditions).
-        if endpoint.conditions.as_ref().and_then(|conditions| conditions.ready) == Some(false) {
+        let is_ready = endpoint.conditions.as_ref().and_then(|conditions| conditions.ready) != Some(false);
+        let pod = pod_of(key, endpoint, pods);
+        if !pod.map_or(is_ready, |pod| pod.is_served(is_ready)) {
             continue;
         }
-        let Some(identity) = identity_of(key, endpoint, pods) else {
+        let Some(identity) = pod.map(|pod| &pod.identity) else {
             left_out.insert(endpoint_name(&key.namespace, endpoint));
             continue;
         };
@@ -138,16 +140,15 @@ fn addresses(
     addresses
 }
 
-/// The identity of the pod with a sidecar that an endpoint is.
-fn identity_of(key: &ObjectKey, endpoint: &k8s::Endpoint, pods: &Pods<'_>) -> Option<Identity> {
+/// The pod with a sidecar that an endpoint is.
+fn pod_of<'p, 'w>(key: &ObjectKey, endpoint: &k8s::Endpoint, pods: &'p Pods<'w>) -> Option<&'p MeshedPod<'w>> {
     let target = endpoint.target_ref.as_ref()?;
     let namespace = target.namespace.as_deref().unwrap_or(&key.namespace);
     // A slice can speak for pods of its own namespace alone.
     if target.kind.as_deref() != Some("Pod") || namespace != key.namespace {
         return None;
     }
-    let pod = pods.get(&NamespacedName::new(namespace, target.name.as_deref().unwrap_or_default()))?;
-    Some(pod.identity.clone())
+    pods.get(&NamespacedName::new(namespace, target.name.as_deref().unwrap_or_default()))
 }
 
 fn endpoint_name(namespace: &str, endpoint: &k8s::Endpoint) -> String {

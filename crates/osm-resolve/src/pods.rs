@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use osm_api::{INJECTED, Kind, NamespacedName, ObjectKey, Reason, World, k8s};
+use osm_api::{CONTAINERS_READY, INJECTED, Kind, NamespacedName, ObjectKey, PEERS_READY, Reason, World, k8s};
 use osm_model::{Identity, PodName};
 
 use crate::report::{Finding, Report};
@@ -31,6 +31,29 @@ pub(crate) struct Selected<'p, 'w> {
     pub(crate) meshed: Vec<&'p MeshedPod<'w>>,
     /// How many pods without a sidecar it selects beside them.
     pub(crate) others: usize,
+}
+
+impl MeshedPod<'_> {
+    /// Whether its peers are to have it as an endpoint, of which its slice says whether it is ready.
+    ///
+    /// A pod whose readiness waits for its peers is served as soon as nothing else is missing: its containers are ready,
+    /// the sidecar among them, which is when it is programmed. A pod that is to end is not served, whatever the slice
+    /// says still.
+    pub(crate) fn is_served(&self, is_ready_in_slice: bool) -> bool {
+        if self.object.metadata.deletion_timestamp.is_some() {
+            return false;
+        }
+        let gates = || self.object.spec.iter().flat_map(|spec| spec.readiness_gates.iter().flatten());
+        let waits_for_peers = gates().any(|gate| gate.condition_type == PEERS_READY);
+        let others = gates().map(|gate| gate.condition_type.as_str()).filter(|type_| *type_ != PEERS_READY);
+        let is_ready = || others.chain([CONTAINERS_READY]).all(|type_| self.has(type_));
+        is_ready_in_slice || (waits_for_peers && is_ready())
+    }
+
+    fn has(&self, condition: &str) -> bool {
+        let conditions = self.object.status.iter().flat_map(|status| status.conditions.iter().flatten());
+        conditions.into_iter().any(|it| it.type_ == condition && it.status == "True")
+    }
 }
 
 impl<'w> Pods<'w> {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use osm_ads::Notice;
 use osm_ads::client::{self, Client, Connection, ConnectionState};
 use osm_runtime::{Tasks, clock};
 use osm_xds::{Replica, Resources, SessionStatus};
@@ -19,6 +20,7 @@ use crate::controller;
 use crate::downstream::{self, ForEnvoy};
 use crate::envoy::Supervisor;
 use crate::envoy_admin::EnvoyAdmin;
+use crate::farewell::Farewell;
 use crate::gate::{self, Obstacle};
 use crate::identity::{self, Current, known_roots};
 use crate::last_good::saver::Saver;
@@ -31,6 +33,7 @@ use crate::park::{self, Guards};
 use crate::prober;
 use crate::probes;
 use crate::pulse::Pulse;
+use crate::quit::Quit;
 use crate::reaper::Children;
 use crate::relay::{self, Inputs, Outputs};
 use crate::state_dir::StateDir;
@@ -45,6 +48,7 @@ type Wire<T> = (watch::Sender<T>, watch::Receiver<T>);
 struct Wires {
     copy: Wire<Option<Arc<Resources>>>,
     connection: Wire<ConnectionState<Obstacle>>,
+    notice: Wire<Notice>,
     workload: Wire<Current>,
     for_envoy: Wire<Option<Arc<Resources>>>,
     session: Wire<SessionStatus>,
@@ -62,6 +66,7 @@ impl Wires {
         Wires {
             copy: watch::channel(earlier.map(|earlier| earlier.copy.clone())),
             connection: watch::channel(ConnectionState::Connecting { since: clock::now() }),
+            notice: watch::channel(Notice::default()),
             workload: watch::channel(earlier.map(|earlier| earlier.workload.clone())),
             for_envoy: watch::channel(None),
             session: watch::channel(SessionStatus::default()),
@@ -100,7 +105,7 @@ pub async fn run(
     }
     let awaited = Awaited::new(config.wait_for.clone(), config.wait_limit, clock::now());
     let twins = Twins::new(&state_dir, config.park.limits.is_some());
-    let Config { pod, controller, envoy, probes: forwarded, .. } = config;
+    let Config { pod, controller, envoy, farewell, quit, probes: forwarded, .. } = config;
     let probed = probes::serve(std::mem::take(&mut listeners.probes), forwarded, stop.clone());
     tasks.spawn("application's probes", info_span!("probes"), probed);
     let certified = identity::run(controller.clone(), wires.workload.0, events.clone(), stop.clone());
@@ -111,6 +116,7 @@ pub async fn run(
         replica: found.content().map_or_else(Replica::new, |earlier| Replica::from_earlier(earlier.copy.clone())),
         resources: wires.copy.0,
         proxy: wires.answers.1,
+        notice: wires.notice.0,
         state: wires.connection.0,
     };
     let followed = client::run(upstream, stop.clone());
@@ -130,9 +136,10 @@ pub async fn run(
     tasks.spawn("relay", info_span!("relay"), relay::run(inputs, outputs, twins, found, awaited, stop.clone()));
     let host = ForEnvoy::new(pod.id(), wires.for_envoy.1, wires.session.0);
     tasks.spawn("downstream", info_span!("downstream"), downstream::serve(socket, host, stop.clone()));
+    let quit = Quit { policy: quit, ordered: CancellationToken::new(), notice: wires.notice.1.clone() };
     let (status, process) = (wires.status.1.clone(), wires.envoy.1.clone());
     let shown = Shown { status, counts: counts.clone(), process, envoy: admin.clone() };
-    let served = pages::serve(listeners, shown, stop.clone());
+    let served = pages::serve(listeners, shown, quit.clone(), stop.clone());
     tasks.spawn("pages", info_span!("pages"), served);
     let (status, hung) = (wires.status.1, wires.hung.0);
     let envoy_state = wires.envoy.1;
@@ -145,9 +152,9 @@ pub async fn run(
     if std::process::id() == 1 {
         tasks.spawn("reaper", info_span!("reaper"), children.clone().reap(stop.clone()));
     }
-    let bootstrap = state_dir.bootstrap();
-    let (state, hung) = (wires.envoy.0, wires.hung.1);
-    let supervisor = Supervisor { config: envoy, bootstrap, admin, children, events, state, hung, parking };
+    let (bootstrap, state, hung) = (state_dir.bootstrap(), wires.envoy.0, wires.hung.1);
+    let farewell = Farewell { config: farewell, notice: wires.notice.1, admin };
+    let supervisor = Supervisor { config: envoy, bootstrap, farewell, quit, children, events, state, hung, parking };
     // Envoy ends first: until then its configuration and its pages are served.
     let supervised = supervisor.run(asked, stop.clone()).await.context("running Envoy");
     stop.cancel();

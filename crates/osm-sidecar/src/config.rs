@@ -13,6 +13,9 @@ use osm_redirect::{ForwardedProbe, Upstreams, WAIT_FOR_LIMIT_VARIABLE, WAIT_FOR_
 /// the sidecar's.
 const PARK_BYTES: u64 = 64 << 20;
 
+use crate::farewell::{FarewellConfig, WithApplication};
+use crate::quit::QuitPolicy;
+
 /// The agent's flags; each can be given by the environment.
 #[derive(Args, Clone, Debug)]
 pub struct AgentArgs {
@@ -55,9 +58,24 @@ pub struct AgentArgs {
     /// Envoy's worker threads
     #[arg(long, env = "OSM_CONCURRENCY", default_value_t = 2)]
     pub concurrency: u16,
-    /// Longest time, in seconds, that connections may take to end after SIGTERM
+    /// Longest time, in seconds, that connections may take to end after SIGTERM, and after the application's end
     #[arg(long, env = "OSM_DRAIN_SECONDS", default_value_t = 5)]
     pub drain_seconds: u16,
+    /// Told to stop together with the application: the sidecar outlives it
+    #[arg(long, env = "OSM_STOPS_WITH_APPLICATION")]
+    pub stops_with_application: bool,
+    /// How long, in seconds, after SIGTERM the pod is killed
+    #[arg(long, env = "OSM_GRACE_SECONDS", default_value_t = 30)]
+    pub grace_seconds: u32,
+    /// Longest time, in seconds, that peers may take to let go of a pod that is to end
+    #[arg(long, env = "OSM_WITHDRAWAL_SECONDS", default_value_t = 10)]
+    pub withdrawal_seconds: u16,
+    /// An application that has no socket open for this many seconds after SIGTERM is taken for ended
+    #[arg(long, env = "OSM_APPLICATION_QUIET_SECONDS", default_value_t = 5)]
+    pub application_quiet_seconds: u16,
+    /// What becomes of the order to quit: refuse, obey (a Job), ignore (a native sidecar)
+    #[arg(long, env = "OSM_QUIT", value_enum, default_value_t)]
+    pub quit: QuitPolicy,
     /// Envoy is killed and started again when its admin socket answers nothing for this many seconds; 0 means never
     #[arg(long, env = "OSM_HUNG_SECONDS", default_value_t = 10)]
     pub hung_seconds: u16,
@@ -121,6 +139,10 @@ pub struct Config {
     pub envoy: EnvoyConfig,
     /// How connections are parked.
     pub park: ParkConfig,
+    /// How it is left in the end.
+    pub farewell: FarewellConfig,
+    /// Whether the sidecar may end by itself.
+    pub quit: QuitPolicy,
     /// Probes of the application that the kubelet sends here.
     pub probes: Vec<ForwardedProbe>,
     /// Services without whose endpoints the pod is not programmed.
@@ -186,8 +208,6 @@ pub struct EnvoyConfig {
     pub log_level: String,
     /// Its worker threads.
     pub concurrency: u16,
-    /// How long connections may take to end when the sidecar is asked to stop.
-    pub drain_limit: Duration,
     /// How long connections of a filter chain that was changed or removed may go on; whole seconds.
     pub connection_drain: Duration,
     /// Silence of the admin socket after which Envoy is killed; `None` means never.
@@ -257,11 +277,19 @@ impl TryFrom<AgentArgs> for Config {
             },
             state_dir: args.state_dir,
             last_good_age: (args.last_good_seconds > 0).then(|| Duration::from_secs(args.last_good_seconds.into())),
+            farewell: FarewellConfig {
+                drain_limit: Duration::from_secs(args.drain_seconds.into()),
+                with_application: args.stops_with_application.then(|| WithApplication {
+                    grace: Duration::from_secs(args.grace_seconds.into()),
+                    withdrawal_limit: Duration::from_secs(args.withdrawal_seconds.into()),
+                    without_sockets: Duration::from_secs(args.application_quiet_seconds.into()),
+                }),
+            },
+            quit: args.quit,
             envoy: EnvoyConfig {
                 program: args.envoy,
                 log_level: args.envoy_log_level,
                 concurrency: args.concurrency,
-                drain_limit: Duration::from_secs(args.drain_seconds.into()),
                 connection_drain: Duration::from_secs(args.connection_drain_seconds.into()),
                 hung_after: (args.hung_seconds > 0).then(|| Duration::from_secs(args.hung_seconds.into())),
             },

@@ -64,9 +64,10 @@ impl Host for ForEnvoy {
                     tracing::warn!(%ty, names = names.join(", "), error = message, "Envoy rejected a configuration");
                 }
                 SessionEvent::Accepted { ty } => tracing::debug!(%ty, "Envoy accepted a configuration"),
+                SessionEvent::Answered(_) => {}
             }
         };
-        Ok(Subscription { resources: self.resources.clone(), report: Box::new(report) })
+        Ok(Subscription { resources: self.resources.clone(), notices: None, report: Box::new(report) })
     }
 }
 

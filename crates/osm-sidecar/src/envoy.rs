@@ -15,22 +15,16 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::EnvoyConfig;
-use crate::envoy_admin::EnvoyAdmin;
+use crate::farewell::Farewell;
 use crate::gate;
 use crate::observer::Event;
 use crate::park::Parking;
+use crate::quit::Quit;
 use crate::reaper::{Children, OwnChild};
 use crate::restarts::Restarts;
 
 /// How long Envoy may take to exit after SIGTERM before it is killed.
 const EXIT_LIMIT: Duration = Duration::from_secs(2);
-
-/// Nothing under way for this long means that the drain is over: an application that is shutting down itself must have
-/// the time to open its last ones.
-const QUIET: Duration = Duration::from_secs(1);
-
-/// Between two looks at the connections during a drain.
-const DRAIN_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Everything that Envoy's process needs.
 #[derive(Debug)]
@@ -39,8 +33,10 @@ pub struct Supervisor {
     pub config: EnvoyConfig,
     /// Its bootstrap.
     pub bootstrap: PathBuf,
-    /// Its admin interface.
-    pub admin: EnvoyAdmin,
+    /// How it is left in the end.
+    pub farewell: Farewell,
+    /// Ends the sidecar of a pod whose work is done.
+    pub quit: Quit,
     /// Starts it where the reaper leaves it alone.
     pub children: Children,
     /// Where its state is reported.
@@ -59,6 +55,8 @@ enum End {
     Exited(String),
     /// The sidecar is asked to stop.
     Asked,
+    /// The pod's work is done, and the sidecar keeps it from completing.
+    Done,
     /// The agent has failed; there is no time to drain.
     Failed,
 }
@@ -91,7 +89,23 @@ impl Supervisor {
                     }
                 }
                 End::Asked => {
-                    self.drain(&mut child, &failed).await;
+                    tokio::select! {
+                        () = self.farewell.clone().run() => {}
+                        _ = child.process.wait() => {}
+                        () = failed.cancelled() => {}
+                    }
+                    self.parking.close().await;
+                    return stop(&mut child).await;
+                }
+                End::Done => {
+                    tracing::info!("the pod's work is done");
+                    let mut farewell = self.farewell.clone();
+                    farewell.config.with_application = None;
+                    tokio::select! {
+                        () = farewell.run() => {}
+                        _ = child.process.wait() => {}
+                        () = failed.cancelled() => {}
+                    }
                     self.parking.close().await;
                     return stop(&mut child).await;
                 }
@@ -133,6 +147,7 @@ impl Supervisor {
                 }
                 () = failed.cancelled() => return Ok(End::Failed),
                 () = asked.cancelled() => return Ok(End::Asked),
+                () = self.quit.is_due() => return Ok(End::Done),
                 Some(hung) = self.hung.recv() => hung,
             };
             if hung == run {
@@ -140,34 +155,6 @@ impl Supervisor {
                 is_hung = true;
                 child.process.start_kill().context("killing Envoy")?;
             }
-        }
-    }
-
-    /// Tells the peers to go elsewhere and waits until nothing is under way, at most the configured time.
-    async fn drain(&self, child: &mut OwnChild, failed: &CancellationToken) {
-        let limit = self.config.drain_limit;
-        if limit.is_zero() {
-            return;
-        }
-        tracing::info!(limit_ms = limit.as_millis(), "draining: inbound connections are asked to end");
-        if let Err(error) = self.admin.drain_inbound(DRAIN_INTERVAL * 10).await {
-            tracing::warn!(error = format!("{error:#}"), "Envoy could not be asked to drain");
-        }
-        tokio::select! {
-            _ = timeout(limit, self.until_quiet()) => {}
-            _ = child.process.wait() => {}
-            () = failed.cancelled() => {}
-        }
-    }
-
-    async fn until_quiet(&self) {
-        let mut last_busy = clock::monotonic();
-        while last_busy.elapsed() < QUIET {
-            let is_quiet = self.admin.activity(DRAIN_INTERVAL * 10).await.is_ok_and(|busy| busy == 0);
-            if !is_quiet {
-                last_busy = clock::monotonic();
-            }
-            sleep(DRAIN_INTERVAL).await;
         }
     }
 

@@ -17,6 +17,10 @@ const GATE_STATS: &str = "/stats?filter=^(listener_manager\\.(workers_started|to
 /// What listeners and HTTP connection managers have open.
 const ACTIVITY_STATS: &str = "/stats?filter=^(listener|http)\\..*downstream_(cx|rq)_active$";
 
+/// What the outbound listener has accepted, in Envoy's text.
+const OUTBOUND_TOTAL: &str = "listener.0.0.0.0_15001.downstream_cx_total";
+const OUTBOUND_STATS: &str = "/stats?filter=^listener\\.0\\.0\\.0\\.0_15001\\.downstream_cx_total$";
+
 /// The socket.
 #[derive(Clone, Debug)]
 pub struct EnvoyAdmin {
@@ -58,6 +62,12 @@ impl EnvoyAdmin {
         let answer = http::post_unix(&self.socket, uri, Bytes::new(), limits).await.context("asking Envoy to drain")?;
         ensure!(answer.status().is_success(), "Envoy answered {} when asked to drain", answer.status());
         Ok(())
+    }
+
+    /// How many connections of the application have come so far.
+    pub async fn connections_of_application(&self, timeout: Duration) -> anyhow::Result<u64> {
+        let stats = self.get(OUTBOUND_STATS, timeout).await.context("asking Envoy for its connections")?;
+        Ok(number(&String::from_utf8_lossy(stats.body()), OUTBOUND_TOTAL))
     }
 
     /// How much a stop would interrupt: HTTP requests, and connections of other protocols.

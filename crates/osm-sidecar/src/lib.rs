@@ -2,6 +2,7 @@
 //! says what it waits for. [`merged`] does both, one after the other.
 
 pub mod agent;
+pub mod app_sockets;
 pub mod awaited;
 pub mod bootstrap;
 mod complaint;
@@ -10,6 +11,7 @@ pub mod controller;
 pub mod downstream;
 pub mod envoy;
 pub mod envoy_admin;
+pub mod farewell;
 pub mod gate;
 pub mod identity;
 pub mod init;
@@ -22,6 +24,7 @@ pub mod park;
 pub mod prober;
 pub mod probes;
 pub mod pulse;
+pub mod quit;
 pub mod ready;
 pub mod reaper;
 pub mod relay;

@@ -23,6 +23,7 @@ use crate::memory;
 use crate::observer::Status;
 use crate::park::counts::{Counts, Standing};
 use crate::probes::ProbeListeners;
+use crate::quit::Quit;
 use crate::timeline::{Timeline, UnixMs};
 
 /// What of Envoy's admin interface every container of the pod may read. It holds no private key: Envoy leaves keys out
@@ -91,10 +92,11 @@ enum LastGoodStanding<'a> {
 }
 
 /// Serves until `stop`; the probes of the application are served by [`crate::probes`].
-pub async fn serve(listeners: Listeners, shown: Shown, stop: CancellationToken) -> anyhow::Result<()> {
+pub async fn serve(listeners: Listeners, shown: Shown, quit: Quit, stop: CancellationToken) -> anyhow::Result<()> {
+    let administered = read_only(shown.envoy.clone(), &READ_ONLY).merge(quitting(quit));
     tokio::try_join!(
         admin::serve(listeners.status, status_pages(shown.clone()), stop.clone()),
-        admin::serve(listeners.admin, read_only(shown.envoy.clone(), &READ_ONLY), stop.clone()),
+        admin::serve(listeners.admin, administered, stop.clone()),
         admin::serve(listeners.metrics, metrics_page(shown), stop),
     )?;
     Ok(())
@@ -170,6 +172,19 @@ fn why_not_the_controller(upstream: &Upstream) -> String {
         None if upstream.is_connected => "connected to the controller, which has not answered yet".to_owned(),
         None => "the controller is not reached yet".to_owned(),
     }
+}
+
+/// Takes the order that ends the sidecar of a Job, as OSM's users send it to Envoy.
+fn quitting(quit: Quit) -> Router {
+    let answer = move || {
+        let answer = match quit.order() {
+            Ok(words) => (StatusCode::OK, words),
+            Err(words) => (StatusCode::FORBIDDEN, words),
+        };
+        async move { answer }
+    };
+    let refuse = async || (StatusCode::FORBIDDEN, "only POST is carried out here\n");
+    Router::new().route("/quitquitquit", axum::routing::post(answer).fallback(refuse))
 }
 
 /// Hands `GET` of these paths to Envoy and refuses everything else.

@@ -1,11 +1,14 @@
 //! Load assignments (EDS): the endpoints of each cluster that is fetched.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
+use envoy_types::pb::envoy::config::core::v3::address::Address;
 use envoy_types::pb::envoy::config::endpoint::v3 as envoy;
 use envoy_types::pb::envoy::config::endpoint::v3::lb_endpoint::HostIdentifier;
 use osm_model::Service;
 use osm_xds::Resource;
+use prost::Message;
 
 use crate::cluster::is_dialled_by_pod;
 use crate::names::service_cluster;
@@ -20,6 +23,18 @@ pub(crate) fn of_service(service: &Service, port: u16) -> Option<Resource> {
     let sockets: BTreeSet<_> = service.ports[&port].endpoints.iter().map(|endpoint| endpoint.address).collect();
     let assignment = assignment(&name, sockets.into_iter().map(|socket| (socket.ip().to_string(), socket.port())));
     Some(encode(&name, &assignment))
+}
+
+/// The addresses that a load assignment holds; none if it is not one of ours.
+pub fn addresses(assignment: &Resource) -> BTreeSet<IpAddr> {
+    let decoded = envoy::ClusterLoadAssignment::decode(&*assignment.body).unwrap_or_default();
+    let endpoints = decoded.endpoints.into_iter().flat_map(|locality| locality.lb_endpoints);
+    let of = |endpoint: envoy::LbEndpoint| {
+        let HostIdentifier::Endpoint(endpoint) = endpoint.host_identifier? else { return None };
+        let Address::SocketAddress(socket) = endpoint.address?.address? else { return None };
+        socket.address.parse().ok()
+    };
+    endpoints.filter_map(of).collect()
 }
 
 /// An assignment of these addresses and ports.

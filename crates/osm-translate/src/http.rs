@@ -12,7 +12,7 @@ use envoy_types::util::pack_any;
 use prost::Name;
 
 use crate::parts::{NO_TIMEOUT, ads, network_filter, no, yes};
-use crate::{access_log, rbac, route};
+use crate::{access_log, rbac, retry, route};
 
 const MANAGER: &str = "envoy.filters.network.http_connection_manager";
 
@@ -32,6 +32,7 @@ pub(crate) fn inbound(routes: &str) -> Filter {
     let manager = envoy::HttpConnectionManager {
         // Else `/allowed/../forbidden` would be what is granted here, and something else to the application.
         normalize_path: yes(),
+        local_reply_config: Some(retry::said_by_server()),
         ..manager(routes, vec![rbac::without_rules()])
     };
     network_filter(MANAGER, manager)

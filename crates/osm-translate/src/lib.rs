@@ -17,8 +17,10 @@ mod memo;
 mod names;
 mod parts;
 mod rbac;
+mod retry;
 mod tls;
 
+pub use endpoint::addresses as endpoint_addresses;
 pub use json::{JsonError, resource_to_json, to_json};
-pub use names::{INBOUND_LISTENER, OUTBOUND_LISTENER, ROOT_CERT, SERVICE_CERT};
+pub use names::{INBOUND_LISTENER, OUTBOUND_LISTENER, ROOT_CERT, SERVICE_CERT, service_cluster};
 pub use translator::{Translator, translate};

@@ -16,6 +16,9 @@ use crate::parts::{address, listener_filter, network_filter, number};
 pub(crate) use inbound::inbound;
 pub(crate) use outbound::{Open, outbound};
 
+/// How often a connection to a service is tried.
+const CONNECT_ATTEMPTS: u32 = 3;
+
 const TCP_PROXY: &str = "envoy.filters.network.tcp_proxy";
 
 /// A listener on every IPv4 address. Chains may come and go without a word to the connections of others; any other
@@ -38,6 +41,12 @@ fn original_destination() -> envoy::ListenerFilter {
 /// A filter that passes the connection's bytes to a cluster.
 fn tcp_proxy(stat_prefix: &str, cluster: String) -> envoy::Filter {
     network_filter(TCP_PROXY, to_cluster(stat_prefix, cluster))
+}
+
+/// The same for a service, which may have other endpoints: nothing was sent on a connection that could not be made.
+fn tcp_proxy_to_service(stat_prefix: &str, cluster: String) -> envoy::Filter {
+    let proxy = TcpProxy { max_connect_attempts: number(CONNECT_ATTEMPTS), ..to_cluster(stat_prefix, cluster) };
+    network_filter(TCP_PROXY, proxy)
 }
 
 /// The same for connections over TLS, once the client has proved who it is. By itself the filter connects to the

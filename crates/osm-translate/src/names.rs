@@ -27,8 +27,8 @@ pub(crate) fn fqdn(service: &ServiceName, settings: &Settings) -> String {
     format!("{}.{}.svc.{}", service.name, service.namespace, settings.cluster_domain)
 }
 
-/// The cluster of one port of a service: `shop/web|80`.
-pub(crate) fn service_cluster(service: &ServiceName, port: u16) -> String {
+/// The cluster of one port of a service, and its load assignment: `shop/web|80`.
+pub fn service_cluster(service: &ServiceName, port: u16) -> String {
     format!("{service}|{port}")
 }
 

@@ -13,6 +13,7 @@ use osm_xds::Resource;
 use prost::Message;
 
 use crate::parts::{NO_TIMEOUT, no};
+use crate::retry;
 
 pub(crate) use inbound::inbound;
 pub(crate) use outbound::{Host, PortHosts, Unrouted, closed, outbound};
@@ -26,7 +27,12 @@ fn encode_host(host: envoy::VirtualHost) -> Vec<u8> {
 
 /// A route configuration of hosts that are encoded.
 fn configuration<'h>(name: &str, hosts: impl Iterator<Item = &'h [u8]> + Clone) -> Resource {
-    let empty = envoy::RouteConfiguration { name: name.to_owned(), validate_clusters: no(), ..Default::default() };
+    let empty = envoy::RouteConfiguration {
+        name: name.to_owned(),
+        validate_clusters: no(),
+        response_headers_to_remove: vec![retry::HEADER.to_owned()],
+        ..Default::default()
+    };
     let mut body = Vec::with_capacity(empty.encoded_len() + hosts.clone().map(<[u8]>::len).sum::<usize>());
     empty.encode(&mut body).expect("a vector grows");
     hosts.for_each(|host| body.extend_from_slice(host));
@@ -41,13 +47,32 @@ fn virtual_host(name: &str, domains: Vec<String>, action: Action) -> envoy::Virt
     envoy::VirtualHost { name: name.to_owned(), domains, routes: vec![route], ..Default::default() }
 }
 
+/// A host of a service of the mesh: what may be tried once more, is.
+fn service_host(name: &str, domains: Vec<String>, cluster: &str) -> envoy::VirtualHost {
+    let mut host = virtual_host(name, domains, to_cluster(cluster.to_owned()));
+    host.retry_policy = Some(retry::of_unsent());
+    let everything = host.routes[0].r#match.clone().unwrap_or_default();
+    let action = envoy::RouteAction { retry_policy: Some(retry::of_unanswered()), ..route_to(cluster.to_owned()) };
+    let repeatable = envoy::Route {
+        r#match: Some(envoy::RouteMatch { headers: retry::idempotent(), ..everything }),
+        action: Some(Action::Route(action)),
+        ..Default::default()
+    };
+    host.routes.insert(0, repeatable);
+    host
+}
+
 fn to_cluster(cluster: String) -> Action {
-    Action::Route(envoy::RouteAction {
+    Action::Route(route_to(cluster))
+}
+
+fn route_to(cluster: String) -> envoy::RouteAction {
+    envoy::RouteAction {
         cluster_specifier: Some(ClusterSpecifier::Cluster(cluster)),
         // Envoy's own limit of 15 s would cut requests that the application waits for.
         timeout: Some(NO_TIMEOUT),
         ..Default::default()
-    })
+    }
 }
 
 fn forbidden(body: &str) -> Action {

@@ -61,6 +61,15 @@ impl Session {
         }
     }
 
+    /// All that the client has answered for last of its load assignments, accepted or not; none if it has answered for
+    /// none on this stream, or wants some by name and not all.
+    ///
+    /// Each load assignment in it was sent to the client in this version, and the client has answered. One that is not
+    /// in it may be with the client still, if its cluster is.
+    pub fn answered_load_assignments(&self) -> Option<&Arc<Resources>> {
+        self.subscriptions[ResourceType::Endpoint as usize].answered_all()
+    }
+
     /// How many names the client subscribes to, for the limit that the server sets.
     pub fn subscribed_names(&self) -> usize {
         self.subscriptions.iter().map(Subscription::subscribed_names).sum()

@@ -3,7 +3,9 @@
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use super::status::{ContainerStatus, ControllerStatus, JobStatus, ObjectName, PodStatus, ServiceStatus, Status};
+use super::status::{
+    Condition, ContainerStatus, ControllerStatus, JobStatus, ObjectName, PodStatus, ServiceStatus, Status,
+};
 
 /// The status of a lab, from a list of pods, Jobs and services.
 pub(super) fn status_of(list: &Value, control_plane: &str) -> Result<Status> {
@@ -42,6 +44,7 @@ fn pod(object: &Value) -> PodStatus {
     let containers =
         specified.iter().map(|one| container(said.iter().find(|status| status["name"] == one["name"]).unwrap_or(one)));
     let conditions = status["conditions"].as_array().into_iter().flatten();
+    let said_conditions = conditions.clone();
     let is_ready = |condition: &Value| condition["type"] == "Ready" && condition["status"] == "True";
     let ready = conditions.filter(|condition| is_ready(condition)).count() > 0;
     PodStatus {
@@ -53,10 +56,20 @@ fn pod(object: &Value) -> PodStatus {
         job: owner(object, "Job", |name| name.to_owned()),
         // A ReplicaSet is named after its Deployment and a hash of the template.
         deployment: owner(object, "ReplicaSet", |name| name.rsplit_once('-').map_or(name, |(name, _)| name).to_owned()),
+        conditions: said_conditions.map(condition).collect(),
         containers: containers.collect(),
         reason: String::new(),
         injected: object["metadata"]["annotations"]["openservicemesh.io/injected"].as_str().map(str::to_owned),
         timeline: Vec::new(),
+    }
+}
+
+fn condition(condition: &Value) -> Condition {
+    Condition {
+        type_: word(&condition["type"]),
+        status: word(&condition["status"]),
+        reason: word(&condition["reason"]),
+        message: word(&condition["message"]),
     }
 }
 
@@ -69,6 +82,7 @@ fn container(status: &Value) -> ContainerStatus {
         pid: None,
         restarts: number(&status["restartCount"]),
         exit_code: ended.as_i64().and_then(|code| code.try_into().ok()),
+        pid: None,
     }
 }
 

@@ -55,6 +55,8 @@ pub(crate) struct PodStatus {
     #[serde(default)]
     pub(crate) deployment: Option<ObjectName>,
     #[serde(default)]
+    pub(crate) conditions: Vec<Condition>,
+    #[serde(default)]
     pub(crate) containers: Vec<ContainerStatus>,
     /// What it waits for; on a machine only.
     #[serde(default)]
@@ -75,6 +77,18 @@ pub(crate) struct TimelineEntry {
     pub(crate) container: Option<String>,
 }
 
+/// A condition of a pod.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Condition {
+    #[serde(rename = "type")]
+    pub(crate) type_: String,
+    pub(crate) status: String,
+    #[serde(default)]
+    pub(crate) reason: String,
+    #[serde(default)]
+    pub(crate) message: String,
+}
+
 /// The status of a container.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -89,6 +103,9 @@ pub(crate) struct ContainerStatus {
     pub(crate) pid: Option<u32>,
     #[serde(default)]
     pub(crate) exit_code: Option<i32>,
+    /// Its first process, as the node counts, where that is known.
+    #[serde(default)]
+    pub(crate) pid: Option<u32>,
 }
 
 /// The name of an object in its namespace.
@@ -119,6 +136,11 @@ impl PodStatus {
     /// The exit code of a container that has ended.
     pub(crate) fn exit_code(&self, container: &str) -> Option<i32> {
         self.containers.iter().find(|c| c.name == container)?.exit_code
+    }
+
+    /// Its condition of a type.
+    pub(crate) fn condition(&self, type_: &str) -> Option<&Condition> {
+        self.conditions.iter().find(|condition| condition.type_ == type_)
     }
 
     /// Whether its containers have ended for good.

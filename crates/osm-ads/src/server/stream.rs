@@ -13,11 +13,13 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
 use super::{Limits, Report, SessionEvent, Subscription};
+use crate::notice::Notice;
 use crate::wire;
 
 /// The state of one stream.
 pub(super) struct SessionStream {
     resources: watch::Receiver<Option<Arc<Resources>>>,
+    notices: Option<watch::Receiver<Notice>>,
     state: State,
     requests: Streaming<DeltaDiscoveryRequest>,
     responses: VecDeque<DeltaDiscoveryResponse>,
@@ -37,6 +39,7 @@ enum State {
 struct Reporter {
     report: Report,
     last: SessionStatus,
+    answered: Option<Arc<Resources>>,
 }
 
 impl SessionStream {
@@ -51,12 +54,15 @@ impl SessionStream {
         let mut resources = subscription.resources;
         // What is there already counts as a change too.
         resources.mark_changed();
+        let mut notices = subscription.notices;
+        notices.iter_mut().for_each(watch::Receiver::mark_changed);
         Self {
             resources,
+            notices,
             state: State::Held(Box::new(first)),
             requests,
             responses: VecDeque::new(),
-            reporter: Reporter { report: subscription.report, last: SessionStatus::default() },
+            reporter: Reporter { report: subscription.report, last: SessionStatus::default(), answered: None },
             limits,
             shutdown,
             _permit: permit,
@@ -81,13 +87,14 @@ impl SessionStream {
                 return Ok(Some(response));
             }
             let is_open = matches!(self.state, State::Open(_));
-            // All three are cancel safe: a message is taken whole or not at all.
+            // All are cancel safe: a message is taken whole or not at all.
             tokio::select! {
                 () = self.shutdown.cancelled() => return Err(Status::unavailable("shutting down")),
                 changed = self.resources.changed() => {
                     changed.map_err(|_| Status::unavailable("no longer served here; connect again"))?;
                     self.on_resources()?;
                 }
+                notice = next_notice(&mut self.notices), if is_open => self.responses.push_back(notice.to_wire()),
                 request = self.requests.message(), if is_open => match request? {
                     Some(request) => self.on_request(request)?,
                     None => return Ok(None),
@@ -135,6 +142,7 @@ impl SessionStream {
     fn send(&mut self, responses: Vec<osm_xds::Response>) {
         let State::Open(session) = &self.state else { return };
         self.reporter.report(session.status());
+        self.reporter.report_answered(session.answered_load_assignments());
         for response in responses {
             tracing::debug!(
                 ty = %response.ty,
@@ -148,7 +156,29 @@ impl SessionStream {
     }
 }
 
+/// The next word for the client about itself; never, if nobody has one.
+async fn next_notice(notices: &mut Option<watch::Receiver<Notice>>) -> Notice {
+    if let Some(notices) = notices
+        && notices.changed().await.is_ok()
+    {
+        return *notices.borrow_and_update();
+    }
+    std::future::pending().await
+}
+
 impl Reporter {
+    fn report_answered(&mut self, answered: Option<&Arc<Resources>>) {
+        let is_new = match (&self.answered, answered) {
+            (_, None) => false,
+            (None, Some(_)) => true,
+            (Some(last), Some(now)) => !Arc::ptr_eq(last, now),
+        };
+        if let Some(answered) = answered.filter(|_| is_new) {
+            self.answered = Some(answered.clone());
+            (self.report)(SessionEvent::Answered(answered.clone()));
+        }
+    }
+
     fn report(&mut self, status: SessionStatus) {
         for ty in ResourceType::ALL {
             let (before, after) = (self.last.of(ty), status.of(ty));

@@ -66,6 +66,7 @@ impl Following {
             replica: earlier.map_or_else(Replica::new, Replica::from_earlier),
             resources,
             proxy: proxy_followed,
+            notice: watch::channel(osm_ads::Notice::default()).0,
             state,
         };
         let stop = CancellationToken::new();

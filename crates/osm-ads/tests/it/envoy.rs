@@ -174,6 +174,7 @@ async fn an_envoy_behind_an_agent_follows_the_controller() {
         replica: Replica::new(),
         resources,
         proxy: status.unwrap(),
+        notice: watch::channel(osm_ads::Notice::default()).0,
         state: watch::channel(ConnectionState::Connecting { since: now }).0,
     };
     let stop = CancellationToken::new();

@@ -57,7 +57,7 @@ impl Host for ForEnvoy {
                 status.send_replace(new);
             }
         };
-        Ok(Subscription { resources: self.resources.clone(), report: Box::new(report) })
+        Ok(Subscription { resources: self.resources.clone(), notices: None, report: Box::new(report) })
     }
 }
 

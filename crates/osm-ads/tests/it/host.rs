@@ -49,7 +49,7 @@ impl Host for TestHost {
         let events = self.events.clone();
         // The test may have ended before the session does.
         let report = move |event| _ = events.send(event);
-        Ok(Subscription { resources: self.resources.clone(), report: Box::new(report) })
+        Ok(Subscription { resources: self.resources.clone(), notices: None, report: Box::new(report) })
     }
 }
 
@@ -89,7 +89,7 @@ impl Serving {
     pub(crate) async fn event(&mut self) -> SessionEvent {
         loop {
             match within(self.events.recv()).await.unwrap() {
-                SessionEvent::Status(_) => {}
+                SessionEvent::Status(_) | SessionEvent::Answered(_) => {}
                 event => return event,
             }
         }

@@ -246,9 +246,14 @@ impl Ads {
 
     /// Takes in and answers the next response; returns what changed.
     pub(crate) async fn next(&mut self) -> (ResourceType, Vec<String>) {
-        let response = tokio::time::timeout(DEADLINE, self.responses.message()).await.expect("a response in time");
-        let response = response.unwrap().expect("the session goes on");
-        let ty = ResourceType::from_url(&response.type_url).unwrap();
+        let (response, ty) = loop {
+            let response = tokio::time::timeout(DEADLINE, self.responses.message()).await.expect("a response in time");
+            let response = response.unwrap().expect("the session goes on");
+            // What is said of the pod itself is no resource, and not answered.
+            if let Some(ty) = ResourceType::from_url(&response.type_url) {
+                break (response, ty);
+            }
+        };
         let held = self.held.entry(ty).or_default();
         let mut names = Vec::new();
         for resource in response.resources {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future::join_all;
-use osm_api::{Change, Changed, Kind, ManifestSet, NamespacedName, ObjectKey, Problem, SIDECAR_CONTAINER};
+use osm_api::{Change, Changed, Kind, ManifestSet, NamespacedName, ObjectKey, Problem, SIDECAR_CONTAINER, k8s};
 use tracing::info_span;
 
 use super::{Answer, Entry, EntryState, Next, Runner};
@@ -28,6 +28,7 @@ impl Runner {
                 self.answer_status(ask_sidecars, answer);
                 return Next::Turn;
             }
+            Request::SetConditions { pod, uid, conditions } => self.set_conditions(&pod, &uid, conditions),
             Request::Shutdown => {
                 let _ = answer.send(Response::ShuttingDown);
                 return Next::End;
@@ -80,6 +81,17 @@ impl Runner {
         changes.problems.extend(self.problems().into_iter().filter(is_about));
         changes.warnings.extend(self.warnings().into_iter().filter(is_about));
         Response::Changed(changes)
+    }
+
+    fn set_conditions(&self, pod: &NamespacedName, uid: &str, conditions: Vec<k8s::PodCondition>) -> Response {
+        if let Some(Entry { state: EntryState::Live { conditions: said, report, .. }, .. }) = self.pods.get(pod)
+            && report.borrow().status.uid == uid
+        {
+            said.send_modify(|said| {
+                said.extend(conditions.into_iter().map(|condition| (condition.type_.clone(), condition)));
+            });
+        }
+        Response::ConditionsSet
     }
 
     fn problems(&self) -> Vec<Problem> {
@@ -148,7 +160,7 @@ impl Runner {
     /// What the container's own process is, with another command.
     fn process_in(
         &self,
-        pod: &osm_api::k8s::Pod,
+        pod: &k8s::Pod,
         container: &str,
         ip: Option<std::net::Ipv4Addr>,
         command: Vec<String>,
@@ -292,6 +304,7 @@ fn pod_status(name: &NamespacedName, entry: &Entry) -> PodStatus {
         deployment: entry.owner.as_ref().and_then(Owner::deployment).cloned(),
         job: entry.owner.as_ref().and_then(Owner::job).cloned(),
         injected: None,
+        conditions: Vec::new(),
         containers: Vec::new(),
         timeline: Vec::new(),
         sidecar: None,

@@ -18,7 +18,7 @@ use crate::endpoints::{Backend, by_service, slices};
 use crate::names::zone;
 use crate::plan::{Action, JobProgress, JobRecord, JobState, Running, RunningPod, plan_for};
 use crate::pod::Phase;
-use crate::pod_task::{self, PodReport, Start};
+use crate::pod_task::{self, Conditions, PodReport, Start};
 use crate::publish::{Layer, written};
 use crate::services::rules;
 
@@ -136,9 +136,10 @@ impl Runner {
         let stop = CancellationToken::new();
         let (tell, report) = watch::channel(pod_task::first_report(&start));
         let span = info_span!("pod", pod = %name);
-        self.tasks.spawn_session("pod", span, pod_task::run(self.shared.clone(), start, stop.clone(), tell));
+        let (conditions, said) = watch::channel(Conditions::default());
+        self.tasks.spawn_session("pod", span, pod_task::run(self.shared.clone(), start, stop.clone(), said, tell));
         self.wake_on_change(report.clone());
-        EntryState::Live { ip, stop, report, warnings }
+        EntryState::Live { ip, stop, conditions, report, warnings }
     }
 
     /// The loop turns whenever a pod's report changes.

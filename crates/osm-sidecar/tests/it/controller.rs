@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use jiff::SignedDuration;
-use osm_ads::{Host, Limits, Node, SessionEvent, Subscription};
+use osm_ads::{Host, Limits, Node, Notice, SessionEvent, Subscription};
 use osm_pki::{Authority, CsrRequest, WorkloadIdentity, issue, issue_server};
 use osm_runtime::clock;
 use osm_xds::Resources;
@@ -29,6 +29,8 @@ pub(crate) const TOKEN: &str = "the-pods-token";
 pub(crate) struct Controller {
     pub(crate) address: SocketAddr,
     pub(crate) resources: watch::Sender<Option<Arc<Resources>>>,
+    /// What it says of the pod itself.
+    pub(crate) notice: watch::Sender<Notice>,
     pub(crate) certificates: Arc<Certificates>,
     /// What sessions said, oldest first.
     pub(crate) events: Arc<Mutex<Vec<SessionEvent>>>,
@@ -46,6 +48,7 @@ pub(crate) struct Certificates {
 
 struct Streams {
     resources: watch::Receiver<Option<Arc<Resources>>>,
+    notice: watch::Receiver<Notice>,
     events: Arc<Mutex<Vec<SessionEvent>>>,
 }
 
@@ -62,6 +65,7 @@ impl Controller {
         let mut controller = Controller {
             address: listener.local_addr().unwrap(),
             resources: watch::channel(resources.map(Arc::new)).0,
+            notice: watch::channel(Notice::default()).0,
             certificates,
             events: Arc::default(),
             stop: CancellationToken::new(),
@@ -81,7 +85,8 @@ impl Controller {
     fn serve(&mut self, listener: TcpListener) {
         let Certificates { authority, .. } = &*self.certificates;
         let server = issue_server(authority, &[NAME.to_owned()], SignedDuration::from_hours(24), clock::now()).unwrap();
-        let streams = Streams { resources: self.resources.subscribe(), events: self.events.clone() };
+        let (resources, notice) = (self.resources.subscribe(), self.notice.subscribe());
+        let streams = Streams { resources, notice, events: self.events.clone() };
         let ads = osm_ads::service(Arc::new(streams), Limits::default(), self.stop.clone());
         let signing = axum::routing::post(sign).with_state(self.certificates.clone());
         let router = Routes::new(ads).into_axum_router().route("/v1/certificate", signing);
@@ -108,7 +113,10 @@ impl Controller {
         let events = self.events.lock().unwrap();
         let words = events.iter().filter_map(|event| match event {
             SessionEvent::Rejected { message, .. } => Some(message.clone()),
-            SessionEvent::Accepted { .. } | SessionEvent::Status(_) | SessionEvent::Closed => None,
+            SessionEvent::Accepted { .. }
+            | SessionEvent::Status(_)
+            | SessionEvent::Answered(_)
+            | SessionEvent::Closed => None,
         });
         words.collect()
     }
@@ -118,7 +126,10 @@ impl Controller {
         let events = self.events.lock().unwrap();
         let last = events.iter().rev().find_map(|event| match event {
             SessionEvent::Status(status) => Some(status.is_settled()),
-            SessionEvent::Accepted { .. } | SessionEvent::Rejected { .. } | SessionEvent::Closed => None,
+            SessionEvent::Accepted { .. }
+            | SessionEvent::Rejected { .. }
+            | SessionEvent::Answered(_)
+            | SessionEvent::Closed => None,
         });
         last.unwrap_or(false)
     }
@@ -133,7 +144,11 @@ impl Host for Streams {
         assert_eq!(node.id, "shop/client-0");
         let events = self.events.clone();
         let report = move |event| events.lock().unwrap().push(event);
-        Ok(Subscription { resources: self.resources.clone(), report: Box::new(report) })
+        Ok(Subscription {
+            resources: self.resources.clone(),
+            notices: Some(self.notice.clone()),
+            report: Box::new(report),
+        })
     }
 }
 

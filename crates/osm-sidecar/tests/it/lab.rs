@@ -12,6 +12,8 @@ use axum::http::Response;
 use osm_redirect::Upstreams;
 use osm_runtime::http::{Limits, get_tcp};
 use osm_sidecar::config::{self, EnvoyConfig, ParkConfig, ParkLimits, Pod};
+use osm_sidecar::farewell::FarewellConfig;
+use osm_sidecar::quit::QuitPolicy;
 use osm_sidecar::reaper::Children;
 use osm_sidecar::{Config, Listeners, agent};
 use osm_testkit::{Outcome, envoy};
@@ -89,11 +91,12 @@ impl Lab {
             probes: Vec::new(),
             wait_for: Upstreams::default(),
             wait_limit: None,
+            farewell: FarewellConfig { drain_limit: Duration::from_secs(5), with_application: None },
+            quit: QuitPolicy::Refuse,
             envoy: EnvoyConfig {
                 program: envoy(),
                 log_level: "error".into(),
                 concurrency: 2,
-                drain_limit: Duration::from_secs(5),
                 connection_drain: Duration::from_secs(5),
                 hung_after: None,
             },

@@ -3,6 +3,7 @@
 
 mod bootstrap;
 mod controller;
+mod farewell;
 mod faults;
 mod gate;
 mod kernel;

@@ -14,7 +14,7 @@ use prost::Message;
 use super::*;
 
 /// What is reached from these is kept: the resources, and what translate packs into them.
-const ROOTS: [&str; 15] = [
+const ROOTS: [&str; 16] = [
     ".envoy.config.cluster.v3.Cluster",
     ".envoy.config.endpoint.v3.ClusterLoadAssignment",
     ".envoy.config.listener.v3.Listener",
@@ -27,6 +27,7 @@ const ROOTS: [&str; 15] = [
     ".envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector",
     ".envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
     ".envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy",
+    ".envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate",
     ".envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
     ".envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
     ".envoy.extensions.upstreams.http.v3.HttpProtocolOptions",

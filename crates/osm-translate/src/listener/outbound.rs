@@ -10,7 +10,7 @@ use envoy_types::pb::envoy::config::listener::v3 as envoy;
 use osm_model::{Service, ServicePort, Settings};
 use osm_xds::Resource;
 
-use super::{listener, original_destination, tcp_proxy};
+use super::{listener, original_destination, tcp_proxy, tcp_proxy_to_service};
 use crate::cluster::is_dialled_by_pod;
 use crate::http;
 use crate::names::{
@@ -95,7 +95,7 @@ fn tcp_chains(
         name: chain_name,
         filter_chain_match: Some(destination(number, &addresses)),
         // Statistics are the service's, not the pod's.
-        filters: vec![tcp_proxy(&name, service_cluster(&service.name, number))],
+        filters: vec![tcp_proxy_to_service(&name, service_cluster(&service.name, number))],
         ..Default::default()
     };
     groups.into_iter().map(chain).collect()

@@ -9,7 +9,7 @@ use envoy_types::pb::envoy::config::route::v3 as envoy;
 use osm_model::{Service, ServiceName, Settings};
 use osm_xds::Resource;
 
-use super::{configuration, encode_host, forbidden, to_cluster, virtual_host};
+use super::{configuration, encode_host, forbidden, service_host, to_cluster, virtual_host};
 use crate::cluster::is_dialled_by_pod;
 use crate::names::{PASSTHROUGH, fqdn, outbound_routes, service_cluster};
 
@@ -166,5 +166,5 @@ fn with_port(mut hosts: Vec<String>, has_pods: bool, port: u16) -> Vec<String> {
 }
 
 fn encode(name: &str, domains: Vec<String>, cluster: &str) -> Vec<u8> {
-    encode_host(virtual_host(name, domains, to_cluster(cluster.to_owned())))
+    encode_host(service_host(name, domains, cluster))
 }

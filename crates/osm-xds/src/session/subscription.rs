@@ -3,6 +3,7 @@
 mod requests;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use super::rejections::Rejections;
 use crate::{
@@ -34,6 +35,8 @@ pub(super) struct Subscription {
     gone: BTreeSet<String>,
     in_flight: Option<InFlight>,
     rejections: Rejections,
+    /// What there was of this type when the response was made that the client has answered last.
+    answered: Option<Arc<Resources>>,
     accepted: u64,
     refused: u64,
 }
@@ -55,6 +58,8 @@ pub(super) enum Scope {
 struct InFlight {
     nonce: String,
     names: Vec<String>,
+    /// What there was of this type when it was made.
+    resources: Arc<Resources>,
 }
 
 impl Subscription {
@@ -71,6 +76,7 @@ impl Subscription {
             gone: BTreeSet::new(),
             in_flight: None,
             rejections: Rejections::default(),
+            answered: None,
             accepted: 0,
             refused: 0,
         }
@@ -121,7 +127,9 @@ impl Subscription {
         }
         let sent = response.resources.iter().map(|resource| resource.name.clone());
         let names = sent.chain(response.removed.iter().cloned()).collect();
-        self.in_flight = Some(InFlight { nonce: response.nonce.clone(), names });
+        let mut all = Resources::default();
+        all.take_type_from(self.ty, resources);
+        self.in_flight = Some(InFlight { nonce: response.nonce.clone(), names, resources: Arc::new(all) });
         Some(response)
     }
 
@@ -177,6 +185,12 @@ impl Subscription {
             && self.is_answered()
             && !self.owes_removals()
             && self.rejections.is_empty()
+    }
+
+    /// What a client that wants everything has answered for: a response holds all that had changed until then, as far
+    /// as it may be sent, and there is one in flight at most.
+    pub(super) fn answered_all(&self) -> Option<&Arc<Resources>> {
+        self.answered.as_ref().filter(|_| self.is_wildcard && self.names.is_empty())
     }
 
     pub(super) fn subscribed_names(&self) -> usize {

@@ -1,9 +1,12 @@
 //! Random meshes, random order of messages, lost connections: the model of Envoy checks every message, and in the end it
 //! has what it should have.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::Arc,
+};
 
-use osm_xds::{Replica, ResourceType, Resources, SessionStatus};
+use osm_xds::{Replica, Request, ResourceType, Resources, SessionStatus};
 use proptest::prelude::*;
 
 use crate::{
@@ -79,17 +82,30 @@ struct Chain {
     controller: Server,
     replica: Replica,
     agent: Direct,
+    /// The copies for which answers about load assignments are on the wire.
+    acked: VecDeque<Arc<Resources>>,
+    /// The one for which the last answer has come to the controller.
+    with_envoy: Option<Arc<Resources>>,
 }
 
 impl Chain {
     fn new(resources: Arc<Resources>) -> Self {
         let agent = Direct::new(Arc::default());
-        let mut chain = Self { controller: Server::new(resources.clone()), resources, replica: Replica::new(), agent };
+        let mut chain = Self {
+            controller: Server::new(resources.clone()),
+            resources,
+            replica: Replica::new(),
+            agent,
+            acked: VecDeque::new(),
+            with_envoy: None,
+        };
         chain.reconnect_upstream();
         chain
     }
 
     fn reconnect_upstream(&mut self) {
+        self.acked.clear();
+        self.with_envoy = None;
         self.controller = Server::new(self.resources.clone());
         self.controller.to_server.extend(self.replica.on_connect(&self.agent.server.session.status()));
     }
@@ -103,7 +119,18 @@ impl Chain {
 
     fn relay(&mut self) {
         let status = self.agent.server.session.status();
-        self.controller.to_server.extend(self.replica.relay(&status));
+        let answers = self.replica.relay(&status);
+        let is_answer = |request: &&Request| request.ty == ResourceType::Endpoint && request.nonce.is_some();
+        self.acked.extend(answers.iter().filter(is_answer).map(|_| self.replica.resources()));
+        self.controller.to_server.extend(answers);
+    }
+
+    fn controller_receives(&mut self) -> bool {
+        let next = self.controller.to_server.front();
+        if next.is_some_and(|request| request.ty == ResourceType::Endpoint && request.nonce.is_some()) {
+            self.with_envoy = self.acked.pop_front();
+        }
+        self.controller.receive()
     }
 
     fn step(&mut self) -> bool {
@@ -111,7 +138,7 @@ impl Chain {
             self.deliver_from_controller(),
             self.agent.server.receive(),
             self.agent.deliver_down(),
-            self.controller.receive(),
+            self.controller_receives(),
         ];
         self.relay();
         moved.contains(&true)
@@ -170,7 +197,7 @@ proptest! {
                     (0..up).for_each(|_| _ = chain.agent.server.receive());
                     (0..down).for_each(|_| _ = chain.agent.deliver_down());
                     chain.relay();
-                    (0..up).for_each(|_| _ = chain.controller.receive());
+                    (0..up).for_each(|_| _ = chain.controller_receives());
                 }
                 Event::AskAgain(index) => chain.agent.ask_again(index),
                 Event::Reconnect => chain.agent.reconnect(),
@@ -186,6 +213,36 @@ proptest! {
         assert_settled(&chain.controller.session.status());
         prop_assert_eq!(&*chain.replica.resources(), &*chain.resources);
         prop_assert_eq!(&chain.agent.envoy.resources(), &*chain.resources);
+    }
+
+    /// What the controller takes for answered is what the agent had when it answered, and it answers when Envoy has.
+    #[test]
+    fn what_counts_as_answered_is_with_envoy(first in snapshots(), events in events()) {
+        let mut chain = Chain::new(first.resources());
+        for event in events {
+            match event {
+                Event::Resources(snapshot) => {
+                    chain.resources = snapshot.resources();
+                    chain.controller.set_resources(chain.resources.clone());
+                }
+                Event::Deliver(down, up) => {
+                    (0..down).for_each(|_| _ = chain.deliver_from_controller());
+                    (0..up).for_each(|_| _ = chain.agent.server.receive());
+                    (0..down).for_each(|_| _ = chain.agent.deliver_down());
+                    chain.relay();
+                    (0..up).for_each(|_| _ = chain.controller_receives());
+                }
+                Event::AskAgain(index) => chain.agent.ask_again(index),
+                Event::Reconnect => chain.agent.reconnect(),
+                Event::ReconnectUpstream => chain.reconnect_upstream(),
+            }
+            let answered = chain.controller.session.answered_load_assignments();
+            prop_assert_eq!(answered.is_some(), chain.with_envoy.is_some());
+            let (Some(answered), Some(with_envoy)) = (answered, &chain.with_envoy) else { continue };
+            for (name, assignment) in answered.of(ResourceType::Endpoint) {
+                prop_assert_eq!(with_envoy.get(ResourceType::Endpoint, name), Some(assignment));
+            }
+        }
     }
 
     /// Whatever Envoy rejects, everything else reaches it, and the session comes to rest.

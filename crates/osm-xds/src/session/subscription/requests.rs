@@ -38,6 +38,7 @@ impl Subscription {
     fn on_answer(&mut self, nonce: &str, error: Option<&str>) {
         // The answer to anything but the response in flight is stale.
         let Some(answered) = self.in_flight.take_if(|response| response.nonce == nonce) else { return };
+        self.answered = Some(answered.resources);
         match error {
             None => {
                 self.accepted += 1;

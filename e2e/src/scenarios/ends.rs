@@ -1,0 +1,160 @@
+//! How pods end: Jobs complete, the proxy outlives the application, and what is under way is finished.
+
+use std::fs;
+
+use anyhow::{Context, Result, ensure};
+
+use super::manifests::{idle_pod, mesh_namespace, service, service_account};
+use super::open_shop;
+use crate::Choice;
+use crate::lab::{Lab, LoadCounts, binary, wait_for};
+
+const SHAPES: [&str; 2] = ["init", "native"];
+
+/// In the shape in which Kubernetes waits for the sidecar as for any other container.
+pub(super) fn jobs_complete_in_shape_init(choice: &Choice) -> Result<String> {
+    let lab = open_shop(choice)?;
+    let demo = binary("osm-demo")?;
+    let once = format!("{} once http://server.shop/", demo.display());
+    lab.apply(&job("done", &once))?;
+    lab.apply(&job("fails", &format!("{once}; exit 7")))?;
+    // As OSM's users end their Jobs; afterwards the work still goes on for a moment.
+    let order = format!("{} post http://127.0.0.1:15000/quitquitquit", demo.display());
+    lab.apply(&job("quits", &format!("{once} && {order} && sleep 4")))?;
+
+    wait_for("the sidecar has quit before the work has ended", || {
+        let pods = lab.status()?.pods;
+        let pod = pods.iter().find(|pod| pod.job.as_ref().is_some_and(|job| job.name == "quits"));
+        let pod = pod.context("the Job has no pod yet")?;
+        ensure!(pod.exit_code("work").is_none(), "the work has ended first: {pod:?}");
+        ensure!(pod.exit_code("envoy") == Some(0), "the sidecar has not quit: {pod:?}");
+        Ok(())
+    })?;
+    for (name, state, code) in [("done", "Complete", 0), ("fails", "Failed", 7), ("quits", "Complete", 0)] {
+        let (status, pods) = lab.wait_job_over(name)?;
+        ensure!(status.state == state, "{status:?}");
+        let pod = pods.first().with_context(|| format!("the Job {name} has no pod"))?;
+        ensure!(pod.exit_code("work") == Some(code), "the exit code is not the work's own: {pod:?}");
+        ensure!(pod.exit_code("envoy") == Some(0), "the sidecar did not end well: {pod:?}");
+    }
+    let refused = lab.pod("shop/client").exec_demo(&["post", "http://127.0.0.1:15000/quitquitquit"])?;
+    ensure!(refused.code != Some(0), "a pod that is always restarted gave up its sidecar: {}", refused.all());
+    Ok(String::new())
+}
+
+/// The application may use the network in its `preStop` hook and while it shuts down.
+pub(super) fn the_network_outlives_the_application(choice: &Choice) -> Result<String> {
+    let lab = open_shop(choice)?;
+    let names: Vec<String> = SHAPES.iter().map(|shape| format!("leaves-{shape}")).collect();
+    let pods: String = names.iter().zip(SHAPES).map(|(name, shape)| leaving_pod(name, shape)).collect::<Result<_>>()?;
+    lab.apply(&pods)?;
+    for name in &names {
+        lab.wait_ready(&format!("shop/{name}"))?;
+    }
+    lab.delete(&pods)?;
+    for name in &names {
+        wait_for(&format!("{name} is gone"), || {
+            ensure!(lab.status()?.pods.iter().all(|pod| pod.name != *name), "it is there");
+            Ok(())
+        })?;
+        let file = lab.container_log(&format!("shop/{name}"), "main");
+        let log = fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
+        for moment in ["in preStop", "at the end"] {
+            let answered = log.lines().any(|line| line.starts_with(moment) && line.contains("status 200"));
+            ensure!(answered, "{name} was not answered {moment}:\n{log}");
+        }
+    }
+    Ok(String::new())
+}
+
+/// A pod that asks three seconds after it is told to end, once in its hook and once in its handler of the signal.
+fn leaving_pod(name: &str, shape: &str) -> Result<String> {
+    let ask = |moment: &str| -> Result<String> {
+        let demo = binary("osm-demo")?;
+        Ok(format!("sleep 3; echo {moment} $({} once http://server.shop/)", demo.display()))
+    };
+    let (hook, end) = (ask("in preStop")?, ask("at the end")?);
+    Ok(format!(
+        "---
+apiVersion: v1
+kind: Pod
+metadata:
+  name: {name}
+  namespace: shop
+  annotations: {{openservicemesh.io/startup: {shape}}}
+spec:
+  serviceAccountName: client
+  terminationGracePeriodSeconds: 30
+  containers:
+    - name: main
+      image: osm-demo
+      command: [sh, -c, 'end() {{ {end}; exit 0; }}; trap end TERM; while :; do sleep 0.1; done']
+      lifecycle: {{preStop: {{exec: {{command: [sh, -c, '({hook}) > /proc/1/fd/1']}}}}}}
+"
+    ))
+}
+
+/// Requests that take a while are under way when one of two servers is told to end: each is answered.
+pub(super) fn requests_under_way_are_answered(choice: &Choice) -> Result<String> {
+    const RATE: u32 = 100;
+    const SECONDS: u32 = 12;
+    let first = [
+        mesh_namespace("shop"),
+        service_account("shop", "server"),
+        service_account("shop", "client"),
+        service("shop", "server", "{name: http, port: 80, targetPort: 8080}"),
+        slow_server("slow-init", "init"),
+        slow_server("slow-native", "native"),
+        slow_server("stays", "init"),
+        idle_pod("shop", "client"),
+    ];
+    let lab = Lab::up(choice, &first.concat())?;
+    wait_for("the server answers", || lab.pod("shop/client").get("http://server.shop/"))?;
+    let load = lab.pod("shop/client").load("http://server.shop/", RATE, SECONDS)?;
+    for (name, shape) in [("slow-init", "init"), ("slow-native", "native")] {
+        wait_for(&format!("{name} is busy"), || {
+            let busy = lab.pod(&format!("shop/{name}")).stat("http.rds-inbound.8080.downstream_rq_active")?;
+            ensure!(busy > 0, "it has nothing to do");
+            Ok(())
+        })?;
+        lab.delete(&slow_server(name, shape))?;
+    }
+    let counts = LoadCounts::of(load)?;
+    ensure!(counts.ok == counts.tried && counts.tried > u64::from(RATE * SECONDS / 2), "{counts:?}");
+    Ok(format!("{} requests of half a second, two of three servers ended: all answered", counts.tried))
+}
+
+fn slow_server(name: &str, shape: &str) -> String {
+    format!(
+        "---
+apiVersion: v1
+kind: Pod
+metadata:
+  name: {name}
+  namespace: shop
+  labels: {{app: server}}
+  annotations: {{openservicemesh.io/startup: {shape}}}
+spec:
+  serviceAccountName: server
+  containers: [{{name: main, image: osm-demo, args: [serve, --delay-ms, '500', --name, {name}]}}]
+"
+    )
+}
+
+fn job(name: &str, script: &str) -> String {
+    format!(
+        "---
+apiVersion: batch/v1
+kind: Job
+metadata: {{name: {name}, namespace: shop}}
+spec:
+  backoffLimit: 0
+  template:
+    metadata: {{annotations: {{openservicemesh.io/startup: init}}}}
+    spec:
+      serviceAccountName: client
+      restartPolicy: Never
+      containers: [{{name: work, image: osm-demo, command: [sh, -c, '{script}']}}]
+"
+    )
+}
