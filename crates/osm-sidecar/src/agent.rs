@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Context;
 use osm_ads::client::{self, Client, Connection, ConnectionState};
 use osm_runtime::{Tasks, clock};
+use osm_startup::Reason;
 use osm_xds::{Replica, Resources, SessionStatus};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -18,6 +19,7 @@ use crate::controller;
 use crate::downstream::{self, ForEnvoy};
 use crate::envoy::Supervisor;
 use crate::envoy_admin::EnvoyAdmin;
+use crate::fault::Fault;
 use crate::gate::{self, Obstacle};
 use crate::identity::{self, Current, known_roots};
 use crate::last_good::saver::Saver;
@@ -28,6 +30,7 @@ use crate::prober;
 use crate::probes;
 use crate::reaper::Children;
 use crate::relay::{self, Inputs, Outputs};
+use crate::reporter::Reporter;
 use crate::state_dir::StateDir;
 
 /// How long the parts may take to end once Envoy is gone.
@@ -77,9 +80,10 @@ pub async fn run(
     children: Children,
     asked: CancellationToken,
 ) -> anyhow::Result<()> {
-    let state_dir = StateDir::prepare(&config.state_dir)?;
-    let socket = state_dir.listen(&state_dir.xds_socket())?;
-    write_bootstrap(&config, &state_dir)?;
+    let unusable = || Fault::new(Reason::StateDirUnusable, "the sidecar's own directory cannot be used");
+    let state_dir = StateDir::prepare(&config.state_dir).with_context(unusable)?;
+    let socket = state_dir.listen(&state_dir.xds_socket()).with_context(unusable)?;
+    write_bootstrap(&config, &state_dir).with_context(unusable)?;
     let found = find_last_good(&config, &state_dir)?;
     let admin = EnvoyAdmin::new(state_dir.admin_socket());
     let (tasks, wires) = (Tasks::new(), Wires::new(&found));
@@ -96,6 +100,13 @@ pub async fn run(
     tasks.spawn("application's probes", info_span!("probes"), probed);
     let certified = identity::run(controller.clone(), wires.workload.0, events.clone(), stop.clone());
     tasks.spawn("identity", info_span!("identity"), certified);
+    let reporter = Reporter {
+        controller: controller.clone(),
+        workload: wires.workload.1.clone(),
+        status: wires.status.1.clone(),
+        events: events.clone(),
+    };
+    tasks.spawn("reporter", info_span!("reporter"), reporter.run(stop.clone()));
     let upstream = Client {
         node: osm_ads::Node { id: pod.id(), cluster: String::new(), user_agent: "osm-sidecar".to_owned() },
         connect: connect(controller, wires.workload.1.clone()),

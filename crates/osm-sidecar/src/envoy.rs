@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::EnvoyConfig;
 use crate::envoy_admin::EnvoyAdmin;
+use crate::envoy_log::LastLine;
 use crate::gate;
 use crate::observer::Event;
 use crate::reaper::{Children, OwnChild};
@@ -23,6 +24,9 @@ use crate::restarts::Restarts;
 
 /// How long Envoy may take to exit after SIGTERM before it is killed.
 const EXIT_LIMIT: Duration = Duration::from_secs(2);
+
+/// A program that is not there now will hardly be there in a moment.
+const UNSTARTABLE_DELAY: Duration = Duration::from_secs(1);
 
 /// Nothing under way for this long means that the drain is over: an application that is shutting down itself must have
 /// the time to open its last ones.
@@ -66,14 +70,28 @@ impl Supervisor {
         let (mut restarts, mut rng) = (Restarts::default(), chance::generator());
         for run in 1.. {
             let started = clock::monotonic();
-            let mut child = self.start().with_context(|| format!("starting {}", self.config.program.display()))?;
+            let mut child = match self.start() {
+                Ok(child) => child,
+                Err(error) => {
+                    let why = format!("{}: {error}", self.config.program.display());
+                    let delay = restarts.delay_after(Duration::ZERO, &mut rng).max(UNSTARTABLE_DELAY);
+                    tracing::error!(why, retry_in_ms = delay.as_millis(), "Envoy cannot be started");
+                    self.report(gate::Envoy::Unstartable(why)).await;
+                    tokio::select! {
+                        () = sleep(delay) => continue,
+                        () = asked.cancelled() => return Ok(()),
+                        () = failed.cancelled() => return Ok(()),
+                    }
+                }
+            };
+            let last_words = LastLine::of(&mut child.process);
             let pid = child.process.id().unwrap_or(0);
             tracing::info!(pid, run, "Envoy is started");
             self.report(gate::Envoy::Running { run, pid }).await;
             match self.until_end(&mut child, run, &asked, &failed).await? {
                 End::Exited(status) => {
                     drop(child);
-                    let why = describe(status);
+                    let why = with_last_words(describe(status), &last_words.take().await);
                     let delay = restarts.delay_after(started.elapsed(), &mut rng);
                     tracing::warn!(
                         run,
@@ -108,7 +126,7 @@ impl Supervisor {
         // Connections of a changed filter chain go on for this long, by default 10 minutes: so long would a revoked
         // grant still be used. A stop does not depend on it; it tells everybody at once, as there is little time.
         command.args(["--drain-time-s", &connection_drain.as_secs().to_string(), "--drain-strategy", "immediate"]);
-        command.stdin(Stdio::null()).kill_on_drop(true);
+        command.stdin(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
         self.children.spawn(&mut command)
     }
 
@@ -177,6 +195,11 @@ async fn stop(child: &mut OwnChild) -> anyhow::Result<()> {
         child.process.kill().await.context("killing Envoy")?;
     }
     Ok(())
+}
+
+/// How it ended, and what it said last.
+fn with_last_words(how: String, said: &str) -> String {
+    if said.is_empty() { how } else { format!("{how}, and said: {said}") }
 }
 
 fn describe(status: ExitStatus) -> String {

@@ -9,6 +9,8 @@ pub mod controller;
 pub mod downstream;
 pub mod envoy;
 pub mod envoy_admin;
+mod envoy_log;
+pub mod fault;
 pub mod gate;
 pub mod identity;
 pub mod init;
@@ -19,6 +21,7 @@ pub mod prober;
 pub mod probes;
 pub mod reaper;
 pub mod relay;
+mod reporter;
 pub mod restarts;
 #[cfg(test)]
 mod scratch;

@@ -7,6 +7,8 @@ use clap::{Parser, Subcommand};
 use nix::sys::stat::{Mode, umask};
 use osm_redirect::Redirect;
 use osm_runtime::{Tasks, Version, telemetry};
+use osm_startup::{LastWords, Reason};
+use osm_sidecar::fault::{self, Fault};
 use osm_sidecar::reaper::Children;
 use osm_sidecar::{AgentArgs, Config, Listeners, agent, init, probes};
 use tokio::net::TcpListener;
@@ -32,20 +34,26 @@ enum Command {
     Version,
 }
 
+/// For whoever asks why connections of a pod were refused.
+const WITHOUT_HOLD: &str = "the node's kernel cannot match sockets, so connections are refused instead of held while \
+                            the proxy does not listen";
+
 fn main() -> ExitCode {
-    let ended = match Cli::parse().command {
-        Command::Init { redirect } => install(&redirect),
-        Command::Agent(args) => run_agent(*args),
+    let (ended, otherwise) = match Cli::parse().command {
+        Command::Init { redirect } => (install(&redirect), Reason::InitFailed),
+        Command::Agent(args) => (run_agent(*args), Reason::SidecarEnded),
         Command::Version => {
             let Version { version, git_commit, build_date } = Version::of_this_build();
             say(&format!("Version: {version}; Commit: {git_commit}; Date: {build_date}"));
-            Ok(())
+            return ExitCode::SUCCESS;
         }
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            complain(&format!("error: {error:#}"));
+            let words = fault::last_words(&error, otherwise);
+            complain(&words.to_string());
+            fault::leave(&words);
             ExitCode::FAILURE
         }
     }
@@ -55,6 +63,9 @@ fn install(redirect: &Redirect) -> anyhow::Result<()> {
     let installed = init::install(redirect, &init::BACKENDS)?;
     if installed.without_hold.is_some() {
         complain(&installed.to_string());
+        let words = LastWords::new(Reason::HoldUnavailable, WITHOUT_HOLD);
+        complain(&words.to_string());
+        fault::leave(&words);
     } else {
         say(&installed.to_string());
     }
@@ -81,7 +92,11 @@ fn run_agent(args: AgentArgs) -> anyhow::Result<()> {
         let signals = Tasks::new();
         signals.stop_on_signals()?;
         let bind = async |what, address| {
-            TcpListener::bind(address).await.with_context(|| format!("listening on {address} for {what}"))
+            let bound = TcpListener::bind(address).await;
+            bound.map_err(|error| {
+                let fault = Fault::listening(&error, address, what);
+                anyhow::Error::from(error).context(fault)
+            })
         };
         let listeners = Listeners {
             status: bind("status", status).await?,
