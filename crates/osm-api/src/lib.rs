@@ -23,6 +23,7 @@ pub use policy::{
     TrafficTargetRule, TrafficTargetSpec,
 };
 pub use problem::{Origin, Problem, Reason};
+pub use world::pod_status::CONTAINERS_READY;
 pub use world::{Change, Changed, World};
 
 /// Kubernetes types by the name that the house style asks for: `k8s::Pod`, not `Pod`.

@@ -26,6 +26,13 @@ pub const HOLD: &str = "openservicemesh.io/hold";
 /// Annotation that injection puts on a Pod, ours: the shape chosen and why.
 pub const INJECTED: &str = "openservicemesh.io/injected";
 
+/// Annotation on a Pod, ours: `none` leaves out the readiness gate that waits for the pod's peers.
+pub const READINESS_GATE: &str = "openservicemesh.io/readiness-gate";
+/// Condition of a Pod and its readiness gate, ours: the proxies of its peers have acknowledged that it is an endpoint.
+pub const PEERS_READY: &str = "openservicemesh.io/PeersReady";
+/// Every condition of a Pod that the controller writes begins with this.
+pub const CONDITION_PREFIX: &str = "openservicemesh.io/";
+
 /// Name of the container that holds agent and Envoy; OSM's users type it (`kubectl logs -c envoy`).
 pub const SIDECAR_CONTAINER: &str = "envoy";
 /// Name of the init container that installs redirection and hold.

@@ -1,7 +1,10 @@
 //! The World: every object that the cluster says exists, each as it was last said.
 //!
 //! Invariants: the order in which different objects are applied does not matter; applying twice is once;
-//! a change of status or bookkeeping alone changes nothing.
+//! a change of status or bookkeeping alone changes nothing, but for the little of a pod's status that decisions rest on
+//! ([`pod_status`]).
+
+pub(crate) mod pod_status;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -127,7 +130,7 @@ impl World {
             Object::ServiceAccount(o) => put(&mut self.service_accounts, name, o),
             Object::Service(o) => put(&mut self.services, name, o),
             Object::EndpointSlice(o) => put(&mut self.endpoint_slices, name, o),
-            Object::Pod(o) => put(&mut self.pods, name, o),
+            Object::Pod(o) => self.put_pod(name, o),
             Object::Deployment(o) => put(&mut self.deployments, name, o),
             Object::Job(o) => put(&mut self.jobs, name, o),
             Object::ConfigMap(o) => put(&mut self.config_maps, name, o),
@@ -135,6 +138,18 @@ impl World {
             Object::HttpRouteGroup(o) => put(&mut self.http_route_groups, name, o),
             Object::TcpRoute(o) => put(&mut self.tcp_routes, name, o),
             Object::TrafficTarget(o) => put(&mut self.traffic_targets, name, o),
+        }
+    }
+
+    /// What the controller itself wrote into the pod's status is taken in, and is no news.
+    fn put_pod(&mut self, name: NamespacedName, pod: k8s::Pod) -> Changed {
+        let before = self.pods.get(&name).cloned();
+        let changed = put(&mut self.pods, name, pod.clone());
+        match before {
+            Some(before) if changed == Changed::Something && pod_status::is_same_but_ours(&before, &pod) => {
+                Changed::Nothing
+            }
+            Some(_) | None => changed,
         }
     }
 
@@ -175,7 +190,7 @@ fn strip(mut object: Object) -> Object {
     match &mut object {
         Object::Namespace(o) => o.status = None,
         Object::Service(o) => o.status = None,
-        Object::Pod(o) => o.status = None,
+        Object::Pod(o) => pod_status::strip(o),
         Object::Deployment(o) => o.status = None,
         Object::Job(o) => o.status = None,
         Object::ServiceAccount(_)

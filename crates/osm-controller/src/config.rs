@@ -57,6 +57,9 @@ pub struct Args {
     /// Without --kubernetes: the key that pods' tokens are signed with; nobody else may read the file.
     #[arg(long, value_name = "FILE", required_unless_present = "kubernetes", conflicts_with = "kubernetes")]
     pub token_key: Option<PathBuf>,
+    /// Without --kubernetes: the control socket of the runner, which is told the conditions of pods.
+    #[arg(long, value_name = "FILE", conflicts_with = "kubernetes")]
+    pub runner_socket: Option<PathBuf>,
     /// A DNS name to serve sidecars under, in place of `osm-controller.<namespace>.svc`. May be given more than once.
     #[arg(long, value_name = "NAME")]
     pub server_name: Vec<String>,
@@ -101,6 +104,8 @@ pub enum Platform {
         state_dir: PathBuf,
         /// The file with the key of tokens.
         token_key: PathBuf,
+        /// The runner's control socket; without, nobody is told the conditions of pods.
+        runner_socket: Option<PathBuf>,
     },
     /// A cluster.
     Cluster(Cluster),
@@ -156,7 +161,9 @@ impl TryFrom<Args> for Config {
             bail!("--kubeconfig is of no use without --kubernetes");
         }
         let platform = match (args.kubernetes, args.state_dir, args.token_key) {
-            (false, Some(state_dir), Some(token_key)) => Platform::Runner { state_dir, token_key },
+            (false, Some(state_dir), Some(token_key)) => {
+                Platform::Runner { state_dir, token_key, runner_socket: args.runner_socket }
+            }
             (false, _, _) => bail!("--state-dir and --token-key are needed without --kubernetes"),
             (true, state_dir, _) => Platform::Cluster(Cluster {
                 kubeconfig: args.kubeconfig,

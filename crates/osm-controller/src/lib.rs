@@ -2,7 +2,7 @@
 //!
 //! `control` is the loop and alone owns the World. `proxies` is what it tells, by pod; `ads` lets pods in and lets
 //! them follow. `caller` says who calls, by the runner's own tokens or by the `reviews` of a cluster. `certificate`
-//! signs. `port` serves both to sidecars. `webhook` answers the API server. The rest is put together in `run`.
+//! signs. `pod_conditions` writes what the controller says about pods into their status. `port` serves both to sidecars. `webhook` answers the API server. The rest is put together in `run`.
 
 mod control;
 mod metrics;
@@ -11,6 +11,7 @@ mod proxies;
 mod ads;
 mod caller;
 mod certificate;
+mod pod_conditions;
 mod port;
 mod reviews;
 mod serving;

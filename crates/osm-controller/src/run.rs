@@ -26,6 +26,7 @@ use crate::config::{Config, Listeners, Platform};
 use crate::control::{BEAT_LIMIT, Control, Core};
 use crate::debug::{self, Debugger};
 use crate::metrics::Metrics;
+use crate::pod_conditions::{PodConditions, Sink};
 use crate::proxies::Proxies;
 use crate::reviews::Reviews;
 use crate::serving::Serving;
@@ -100,6 +101,7 @@ async fn start(config: Config, listeners: Listeners, tasks: &Tasks, readiness: R
     let sources = spawn_sources(&config, client.clone(), &events, tasks);
     drop(events);
     let complaints = client.clone().map(|client| spawn_complaints(client, tasks));
+    let conditions = spawn_conditions(&config.platform, client.clone(), tasks);
     let core = Core::new(config.resolve.clone());
     let control = Control::new(core, proxies.clone(), metrics.clone(), heartbeat, sources, out_of_sync, complaints);
     tasks.spawn("control", info_span!("control"), control.run(queue, tasks.stop()));
@@ -133,6 +135,19 @@ fn spawn_complaints(client: Client, tasks: &Tasks) -> Sender<Problem> {
     let (sender, problems) = mpsc::channel(PROBLEMS_QUEUED_MAX);
     tasks.spawn("complaints", info_span!("complaints"), complaints::run(client, problems, tasks.stop()));
     sender
+}
+
+/// Starts what writes the conditions of pods, if there is somewhere to write them.
+fn spawn_conditions(platform: &Platform, client: Option<Client>, tasks: &Tasks) -> PodConditions {
+    let conditions = PodConditions::default();
+    let sink = match (platform, client) {
+        (Platform::Cluster(_), client) => client.map(Sink::Cluster),
+        (Platform::Runner { runner_socket, .. }, _) => runner_socket.clone().map(Sink::Runner),
+    };
+    if let Some(sink) = sink {
+        tasks.spawn("conditions", info_span!("conditions"), conditions.clone().run(sink, tasks.stop()));
+    }
+    conditions
 }
 
 /// Starts every source, and says how many there are.
@@ -195,7 +210,7 @@ async fn trust(config: &Config, client: Option<Client>, proxies: &Proxies) -> an
             (authority, Verifier::Cluster(Box::new(Reviews::new(client, proxies.clone()))), debug_token)
         }
         (Platform::Cluster(_), None) => unreachable!("a cluster has a client"),
-        (Platform::Runner { state_dir, token_key }, _) => {
+        (Platform::Runner { state_dir, token_key, .. }, _) => {
             let state = StateDir::open(state_dir)?;
             let authority = authority::load_or_make(&state, trust_domain, clock::now())?;
             let key = TokenKey::from_bytes(read_secret(token_key)?);

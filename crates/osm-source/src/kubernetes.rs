@@ -110,14 +110,23 @@ async fn speak(mut heard: Receiver<(Kind, Heard)>, events: &Sender<Event>) {
     }
 }
 
+/// The parts of a pod's status that the World keeps something of.
+const READ_OF_POD_STATUS: [&str; 4] = ["phase", "podIPs", "conditions", "containerStatuses"];
+
 /// An object as the API server says it, without what nobody reads and with what lists leave out.
 fn value(kind: Kind, mut object: DynamicObject) -> Value {
     object.metadata.managed_fields = None;
     let metadata = serde_json::to_value(&object.metadata).expect("metadata has string keys only, so it is JSON");
     let mut value = match object.data {
         Value::Object(mut fields) => {
-            // Of a pod it is the greater part, and no decision may rest on it.
-            fields.remove("status");
+            match fields.remove("status") {
+                // Of a pod it is the greater part, and little of it is ever read.
+                Some(Value::Object(mut status)) if kind == Kind::Pod => {
+                    status.retain(|field, _| READ_OF_POD_STATUS.contains(&field.as_str()));
+                    fields.insert("status".to_owned(), Value::Object(status));
+                }
+                Some(_) | None => {}
+            }
             Value::Object(fields)
         }
         _ => Value::Object(serde_json::Map::new()),
