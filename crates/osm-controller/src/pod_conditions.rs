@@ -138,7 +138,13 @@ impl PodConditions {
 
 impl State {
     /// Whether there is something to write now.
-    fn set(&mut self, key: PodKey, in_world: Option<&k8s::PodCondition>, condition: PodCondition, now: Timestamp) -> bool {
+    fn set(
+        &mut self,
+        key: PodKey,
+        in_world: Option<&k8s::PodCondition>,
+        condition: PodCondition,
+        now: Timestamp,
+    ) -> bool {
         let of_pod = self.pods.entry(key).or_default();
         let since = match of_pod.get(condition.type_) {
             Some(wanted) if wanted.condition == condition => return false,
@@ -162,7 +168,9 @@ impl State {
 
     fn is_due_again(&mut self, key: &PodKey, types: &[String]) {
         let of_pod = self.pods.get_mut(key).into_iter().flatten();
-        of_pod.filter(|(type_, _)| types.iter().any(|it| it == *type_)).for_each(|(_, wanted)| wanted.is_written = false);
+        of_pod
+            .filter(|(type_, _)| types.iter().any(|it| it == *type_))
+            .for_each(|(_, wanted)| wanted.is_written = false);
     }
 }
 

@@ -157,10 +157,9 @@ fn lacks(facts: &Facts, programmed_run: Option<u64>) -> Vec<(Cause, Obstacle)> {
 
 fn certificate(facts: &Facts) -> Option<Obstacle> {
     match &facts.identity {
-        Identity::Asked => Some(obstacle(
-            Reason::CertificatePending,
-            "the workload certificate is asked for and not issued yet",
-        )),
+        Identity::Asked => {
+            Some(obstacle(Reason::CertificatePending, "the workload certificate is asked for and not issued yet"))
+        }
         Identity::Refused(why) => {
             Some(obstacle(why.reason, format!("the workload certificate is not issued: {}", why.what)))
         }

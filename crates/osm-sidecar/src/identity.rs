@@ -231,10 +231,7 @@ fn read(status: StatusCode, body: &[u8]) -> Result<Issued, Obstacle> {
 }
 
 fn unusable(why: String) -> Obstacle {
-    Obstacle {
-        reason: Reason::CertificateRefused,
-        what: format!("the controller's answer cannot be used: {why}"),
-    }
+    Obstacle { reason: Reason::CertificateRefused, what: format!("the controller's answer cannot be used: {why}") }
 }
 
 #[cfg(test)]
@@ -258,7 +255,10 @@ mod tests {
         );
         assert_eq!(
             refusal(StatusCode::BAD_GATEWAY, "<html>"),
-            (Reason::CertificateRefused, "the controller's answer cannot be used: 502 Bad Gateway: no reason given".into())
+            (
+                Reason::CertificateRefused,
+                "the controller's answer cannot be used: 502 Bad Gateway: no reason given".into()
+            )
         );
         assert!(refusal(StatusCode::OK, "{}").1.contains("it cannot be read: missing field `certificateChain`"));
     }

@@ -7,10 +7,10 @@ use clap::{Parser, Subcommand};
 use nix::sys::stat::{Mode, umask};
 use osm_redirect::Redirect;
 use osm_runtime::{Tasks, Version, telemetry};
-use osm_startup::{LastWords, Reason};
 use osm_sidecar::fault::{self, Fault};
 use osm_sidecar::reaper::Children;
 use osm_sidecar::{AgentArgs, Config, Listeners, agent, init, probes};
+use osm_startup::{LastWords, Reason};
 use tokio::net::TcpListener;
 
 /// What runs in a pod of the mesh besides the application

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use crate::fault::Fault;
 use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -34,7 +34,11 @@ pub async fn bind(probes: &[ForwardedProbe]) -> anyhow::Result<ProbeListeners> {
         if !listeners.contains_key(&kind) {
             let address = SocketAddr::from(([0, 0, 0, 0], kind.port()));
             let listener = TcpListener::bind(address).await;
-            listeners.insert(kind, listener.with_context(|| format!("listening on {address} for {kind} probes"))?);
+            let listener = listener.map_err(|error| {
+                let fault = Fault::listening(&error, address, &format!("{kind} probes"));
+                anyhow::Error::from(error).context(fault)
+            });
+            listeners.insert(kind, listener?);
         }
     }
     Ok(listeners)

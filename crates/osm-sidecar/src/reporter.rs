@@ -27,6 +27,9 @@ const LIMIT: Duration = Duration::from_secs(5);
 /// Its answer is a sentence.
 const ANSWER_LIMIT_BYTES: usize = 16 * 1024;
 
+/// Before the first report: most pods are programmed by then, and have it as their only one.
+const FIRST: Duration = Duration::from_millis(500);
+
 /// Between two reports of a pod that is held: who looks wants the reason within two seconds.
 const SOON: Duration = Duration::from_secs(1);
 
@@ -69,7 +72,12 @@ impl Reporter {
             if has_failed {
                 sleep(SOON).await;
             } else {
-                self.until_due(if count < SOON_COUNT { SOON } else { LATER }).await;
+                let pause = match count {
+                    0 => FIRST,
+                    _ if count < SOON_COUNT => SOON,
+                    _ => LATER,
+                };
+                self.until_due(pause).await;
             }
             let now = self.status.borrow_and_update().clone();
             // Whoever cannot reach the controller is told so by others.

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::seen::{Step, StepKind};
 use crate::Missing;
+use crate::seen::{Step, StepKind};
 
 /// What an agent says. Times are milliseconds since 1970; what has not happened is absent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

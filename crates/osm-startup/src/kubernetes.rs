@@ -47,7 +47,7 @@ pub fn seen(pod: &k8s::Pod, events: &[k8s::Event], now: Timestamp) -> PodSeen {
 /// What Events say of pods that were never made for this owner (a ReplicaSet, a Job), newest first.
 pub fn denied<'a>(events: impl IntoIterator<Item = &'a k8s::Event>) -> Option<Denied> {
     let failures = events.into_iter().filter(|event| event.reason.as_deref() == Some("FailedCreate"));
-    let newest = failures.into_iter().max_by_key(|event| time(event))?;
+    let newest = failures.max_by_key(|event| time(event))?;
     let said = newest.message.clone().unwrap_or_default();
     let is_unanswered = said.contains("failed calling webhook");
     let reason = if is_unanswered { Reason::WebhookUnavailable } else { Reason::Refused };

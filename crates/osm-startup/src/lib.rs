@@ -21,7 +21,7 @@ pub use kubernetes::{Denied, denied, seen};
 pub use last_words::LastWords;
 pub use missing::Missing;
 pub use owner::Owner;
-pub use phases::{Phase, phases};
+pub use phases::{Phase, phases, waited_for};
 pub use reason::Reason;
 pub use seen::{ContainerSeen, ContainerState, Ended, PodSeen, Role, Step, StepKind};
 pub use standing::{Standing, standing};

@@ -91,6 +91,27 @@ impl Phase {
     }
 }
 
+/// What a step waited for, the latest of these; nothing for a step that is only a moment.
+pub fn waited_for(kind: StepKind) -> &'static [StepKind] {
+    match kind {
+        StepKind::Admitted | StepKind::Scheduled | StepKind::NetworkReady => &[StepKind::Created],
+        StepKind::InitStarted => &[StepKind::Created, StepKind::Scheduled, StepKind::NetworkReady],
+        StepKind::InitEnded => &[StepKind::InitStarted],
+        StepKind::SidecarStarted => &[StepKind::InitEnded],
+        StepKind::AgentStarted => &[StepKind::InitEnded, StepKind::SidecarStarted],
+        StepKind::IdentityIssued | StepKind::ControllerReached | StepKind::EnvoyStarted => &[StepKind::AgentStarted],
+        StepKind::ConfigurationReceived => &[StepKind::ControllerReached],
+        StepKind::Acknowledged | StepKind::GateOpened => {
+            &[StepKind::IdentityIssued, StepKind::ConfigurationReceived, StepKind::EnvoyStarted]
+        }
+        StepKind::ApplicationStarted => &[StepKind::InitEnded],
+        StepKind::FirstConnection => &[StepKind::ApplicationStarted],
+        StepKind::GateOpenedAgain => &[StepKind::EnvoyEnded],
+        StepKind::Ready => &[StepKind::GateOpened, StepKind::ApplicationStarted],
+        StepKind::Created | StepKind::LastGoodRestored | StepKind::EnvoyEnded | StepKind::Other => &[],
+    }
+}
+
 /// The parts of a start that are over, each with its length.
 pub fn phases(steps: &[Step]) -> Vec<(Phase, Duration)> {
     let first = |kind: StepKind| steps.iter().filter(|step| step.kind == kind).map(|step| step.at).min();

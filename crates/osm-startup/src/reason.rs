@@ -23,6 +23,11 @@ macro_rules! reasons {
                 match self { $(Reason::$name => $code,)+ }
             }
 
+            /// For conditions and Events of Kubernetes, whose reasons are words of letters.
+            pub fn name(self) -> &'static str {
+                match self { $(Reason::$name => stringify!($name),)+ }
+            }
+
             /// Who must act.
             pub fn owner(self) -> Owner {
                 match self { $(Reason::$name => Owner::$owner,)+ }

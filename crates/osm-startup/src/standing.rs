@@ -38,6 +38,10 @@ pub fn standing(pod: &PodSeen, agent: Option<&AgentReport>, now: Timestamp) -> S
     standing.warnings.extend(without_hold(pod, now));
     let order = order(pod);
     if pod.is_over {
+        // What failed before anything of the user's ran is ours to explain.
+        let init = pod.containers.iter().find(|container| container.name == INIT_CONTAINER);
+        let failed = init.filter(|init| init.bad_end().is_some());
+        standing.missing.extend(failed.map(|init| init_pending(pod, init, now)));
         return standing;
     }
     if pod.is_ready {
@@ -118,6 +122,10 @@ fn init_pending(pod: &PodSeen, init: &ContainerSeen, now: Timestamp) -> Missing 
         return missing;
     }
     let words = LastWords::find(&init.last_words).filter(|words| words.reason != Reason::HoldUnavailable);
+    if let Some(LastWords { reason: Reason::ImageMissing, what }) = &words {
+        let what = format!("the image of container {} cannot be used: {what}", init.name);
+        return Missing::new(Reason::ImageMissing, what, pod.created);
+    }
     match (init.bad_end(), words) {
         (Some(end), words) => {
             let said = words.map_or_else(|| last_line(&init.last_words), |words| words.what);
@@ -175,9 +183,10 @@ fn waiting(pod: &PodSeen, container: &ContainerSeen, what: &str, now: Timestamp)
 
 /// Everything of ours is there: what is left is the user's own, or that of peers.
 fn of_user(pod: &PodSeen, now: Timestamp) -> Option<Missing> {
-    let mut own = pod.containers.iter().filter(|container| {
-        container.name != INIT_CONTAINER && container.name != SIDECAR_CONTAINER
-    });
+    let mut own = pod
+        .containers
+        .iter()
+        .filter(|container| container.name != INIT_CONTAINER && container.name != SIDECAR_CONTAINER);
     let init = own.clone().find(|container| match container.role {
         Role::Init => !container.has_succeeded(),
         Role::Sidecar => !container.is_ready,
@@ -195,13 +204,7 @@ fn of_user(pod: &PodSeen, now: Timestamp) -> Option<Missing> {
     Some(Missing::new(Reason::PeersPending, said.clone(), pod.created))
 }
 
-fn waiting_of_user(
-    reason: Reason,
-    what: String,
-    pod: &PodSeen,
-    container: &ContainerSeen,
-    now: Timestamp,
-) -> Missing {
+fn waiting_of_user(reason: Reason, what: String, pod: &PodSeen, container: &ContainerSeen, now: Timestamp) -> Missing {
     let words = waiting(pod, container, &what, now);
     Missing::new(reason, words.what, words.since)
 }

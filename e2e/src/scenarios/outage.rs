@@ -74,13 +74,13 @@ pub(super) fn a_grant_revoked_meanwhile(choice: &Choice) -> Result<String> {
 }
 
 /// A controller that has died and whose program is gone, so that the runner cannot start it again.
-struct Outage<'a> {
+pub(super) struct Outage<'a> {
     lab: &'a Lab,
     restarts_before: u32,
 }
 
 impl Outage<'_> {
-    fn begin(lab: &Lab) -> Result<Outage<'_>> {
+    pub(super) fn begin(lab: &Lab) -> Result<Outage<'_>> {
         let restarts_before = lab.status()?.controller.restarts;
         lab.remove_controller()?;
         lab.signal("osm-controller", "KILL")?;
@@ -101,7 +101,7 @@ impl Outage<'_> {
     }
 
     /// Lets it live again, and waits until it says that it is ready.
-    fn end(self) -> Result<()> {
+    pub(super) fn end(self) -> Result<()> {
         self.lab.place_controller()?;
         wait_for("the controller is back", || {
             let controller = self.lab.status()?.controller;

@@ -66,7 +66,12 @@ fn with(mut pod: Value, inits: &[Value], apps: &[Value]) -> Value {
 #[test]
 fn an_image_that_cannot_be_had_is_named_in_the_kubelets_words() {
     let missing = waiting("osm-init", "ErrImagePull", "pull access denied");
-    check(&with(pod("init"), &[missing], &[]), None, Reason::ImageMissing, "osm-init cannot be had: ErrImagePull: pull");
+    check(
+        &with(pod("init"), &[missing], &[]),
+        None,
+        Reason::ImageMissing,
+        "osm-init cannot be had: ErrImagePull: pull",
+    );
     let missing = waiting("envoy", "ImagePullBackOff", "");
     let init = ended("osm-init", 0, "Completed", "");
     check(&with(pod("init"), &[init], &[missing]), None, Reason::ImageMissing, "container envoy");
