@@ -9,7 +9,7 @@
 //! Call [`PodConditions::keep`] after each publication, so that pods that went are forgotten.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -161,16 +161,17 @@ impl State {
     fn take_due(&mut self) -> Option<(PodKey, Vec<k8s::PodCondition>)> {
         let is_due = |of_pod: &BTreeMap<&'static str, Wanted>| of_pod.values().any(|wanted| !wanted.is_written);
         let (key, of_pod) = self.pods.iter_mut().find(|(_, of_pod)| is_due(of_pod))?;
-        let due = of_pod.values_mut().filter(|wanted| !std::mem::replace(&mut wanted.is_written, true));
-        let due = due.map(|wanted| on_wire(&wanted.condition, wanted.since));
+        let due = of_pod.values_mut().filter(|wanted| !wanted.is_written).map(|wanted| {
+            wanted.is_written = true;
+            on_wire(&wanted.condition, wanted.since)
+        });
         Some((key.clone(), due.collect()))
     }
 
     fn is_due_again(&mut self, key: &PodKey, types: &[String]) {
         let of_pod = self.pods.get_mut(key).into_iter().flatten();
-        of_pod
-            .filter(|(type_, _)| types.iter().any(|it| it == *type_))
-            .for_each(|(_, wanted)| wanted.is_written = false);
+        let again = of_pod.filter(|(type_, _)| types.iter().any(|it| it.as_str() == **type_));
+        again.for_each(|(_, wanted)| wanted.is_written = false);
     }
 }
 
@@ -199,7 +200,7 @@ impl Sink {
 }
 
 /// One line of JSON each way.
-async fn tell_runner(socket: &PathBuf, request: &Value) -> anyhow::Result<()> {
+async fn tell_runner(socket: &Path, request: &Value) -> anyhow::Result<()> {
     let mut stream = UnixStream::connect(socket).await.context("connecting")?;
     let mut line = serde_json::to_vec(request).context("writing the request")?;
     line.push(b'\n');
