@@ -37,6 +37,12 @@ const INIT: &[&str] = &["init-started"];
 /// It was made while the pod was there, or before anything of the pod ran.
 const MADE: &[&str] = &[];
 
+/// A listener of the bootstrap where the pod's own is to be.
+const IN_THE_WAY: &str = "--config-yaml '{static_resources: {listeners: [{name: in-the-way, \
+    address: {socket_address: {address: 0.0.0.0, port_value: 15001}}, \
+    filter_chains: [{filters: [{name: envoy.filters.network.echo, typed_config: \
+    {\"@type\": type.googleapis.com/envoy.extensions.filters.network.echo.v3.Echo}}]}]}]}}'";
+
 /// What most have in common.
 const PLAIN: Fault = Fault {
     name: "",
@@ -179,13 +185,10 @@ pub(super) const FAULTS: &[Fault] = &[
     },
     Fault {
         name: "rejected-listener",
-        image: Broken::EnvoyWith(
-            "--config-yaml '{layered_runtime: {layers: [{name: broken, static_layer: \
-                              {re2.max_program_size.error_level: 1}}]}}'",
-        ),
+        image: Broken::EnvoyWith(IN_THE_WAY),
         reason: "configuration-rejected",
         owner: "osm-controller",
-        words: "Envoy rejected",
+        words: "has duplicate address",
         ..PLAIN
     },
     Fault {
