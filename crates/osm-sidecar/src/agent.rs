@@ -100,12 +100,8 @@ pub async fn run(
     tasks.spawn("application's probes", info_span!("probes"), probed);
     let certified = identity::run(controller.clone(), wires.workload.0, events.clone(), stop.clone());
     tasks.spawn("identity", info_span!("identity"), certified);
-    let reporter = Reporter {
-        controller: controller.clone(),
-        workload: wires.workload.1.clone(),
-        status: wires.status.1.clone(),
-        events: events.clone(),
-    };
+    let (workload, status) = (wires.workload.1.clone(), wires.status.1.clone());
+    let reporter = Reporter { controller: controller.clone(), workload, status, events: events.clone() };
     tasks.spawn("reporter", info_span!("reporter"), reporter.run(stop.clone()));
     let upstream = Client {
         node: osm_ads::Node { id: pod.id(), cluster: String::new(), user_agent: "osm-sidecar".to_owned() },

@@ -91,7 +91,10 @@ impl Supervisor {
             match self.until_end(&mut child, run, &asked, &failed).await? {
                 End::Exited(status) => {
                     drop(child);
-                    let why = with_last_words(describe(status), &last_words.take().await);
+                    let said = last_words.take().await;
+                    // Who is killed has no last words; what it said before is about something else.
+                    let is_killed = status.signal() == Some(Signal::SIGKILL as i32);
+                    let why = if is_killed { describe(status) } else { with_last_words(describe(status), &said) };
                     let delay = restarts.delay_after(started.elapsed(), &mut rng);
                     tracing::warn!(
                         run,
