@@ -110,6 +110,8 @@ impl Watch {
         let uids: BTreeSet<&str> = pods().filter_map(|(_, pod)| pod.metadata.uid.as_deref()).collect();
         memory.read.retain(|uid, _| uids.contains(uid.as_str()));
         memory.said.retain(|(uid, _)| uids.contains(uid.as_str()));
+        let is_there = |pod: &k8s::Pod, uid: &str| pod.metadata.uid.as_deref().unwrap_or_default() == uid;
+        self.conditions.keep(|name, uid| snapshot.world.pods.get(name).is_some_and(|pod| is_there(pod, uid)));
         self.startups.keep(|pod| snapshot.world.pods.contains_key(&NamespacedName::new(&pod.namespace, &pod.name)));
     }
 

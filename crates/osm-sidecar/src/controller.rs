@@ -138,7 +138,7 @@ pub fn chain(error: &(dyn Error + 'static)) -> String {
 fn unreachable(controller: &Controller, error: &tonic::transport::Error) -> Obstacle {
     let text = chain(error);
     let is_tls = causes(error).any(|cause| {
-        let inside = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        let inside = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
         cause.is::<rustls::Error>() || inside.is_some_and(|inside| inside.is::<rustls::Error>())
     });
     let Controller { address, name, .. } = controller;

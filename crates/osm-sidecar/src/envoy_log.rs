@@ -1,9 +1,10 @@
 //! What Envoy writes: passed on to our own log, with the last line kept for the one who wants to know why it ended.
 
+use std::io::{Write, stderr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, stderr};
+use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, ChildStderr};
 use tokio::task::JoinHandle;
 
@@ -39,11 +40,11 @@ impl LastLine {
 }
 
 async fn pass_on(pipe: ChildStderr, last: Arc<Mutex<String>>) {
-    let (mut lines, mut ours) = (BufReader::new(pipe), stderr());
+    let mut lines = BufReader::new(pipe);
     let mut line = Vec::new();
     while lines.read_until(b'\n', &mut line).await.is_ok_and(|length| length > 0) {
         // A log that nobody takes must not stop Envoy.
-        let _ = ours.write_all(&line).await;
+        let _ = stderr().lock().write_all(&line);
         let text = String::from_utf8_lossy(&line).trim().to_owned();
         if !text.is_empty() {
             *last.lock().unwrap_or_else(PoisonError::into_inner) = text;

@@ -22,7 +22,7 @@ fn plain() -> k8s::Pod {
     pod(json!([{ "name": "osm-init" }]), json!({}))
 }
 
-fn held(verdict: &Verdict) -> (&str, bool, String) {
+fn held(verdict: &Verdict) -> (&'static str, bool, String) {
     let condition = condition(verdict).unwrap();
     (condition.reason, condition.is_true, condition.message)
 }

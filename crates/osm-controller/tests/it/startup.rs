@@ -50,7 +50,7 @@ async fn who_may_not_report_is_told_the_reason_as_everywhere() {
         let (status, answer) = lab.post(path, Some(&expired), "{}").await;
         assert_eq!((status, &answer["reason"]), (401, &json!("token-expired")), "{path}");
     }
-    let (status, answer) = lab.post("/v1/startup", Some(&lab.token("web-1", "web")), "[]").await;
+    let (status, answer) = lab.post("/v1/startup", Some(&lab.token("web-1", "web")), "1").await;
     assert_eq!(status, 400, "{answer}");
 }
 

@@ -33,7 +33,7 @@ pub(super) fn prepare(folder: &Path) -> Result<String> {
     fs::set_permissions(folder, Permissions::from_mode(0o755)).context("opening the lab's folder")?;
     let folder_name = folder.display();
     let real_sidecar = binary("osm-sidecar")?;
-    let real_envoy = osm_testkit::find_envoy()?;
+    let real_envoy = osm_testkit::find_envoy().context("finding Envoy")?;
     fs::write(folder.join("forged"), "not.a.token").context("writing a token that is none")?;
     another_authority(folder)?;
     without_socket_match(folder)?;
