@@ -10,6 +10,7 @@ export OSM_CLUSTER=${OSM_CLUSTER:-$PWD/build/test-cluster}
 
 cluster() { scripts/cluster "$@"; }
 osm() { cluster exec target/ci/osm "$@"; }
+helm() { cluster exec "$helm_program" "$@"; }
 
 finish() {
   status=$?
@@ -29,6 +30,17 @@ show_what_went_wrong() {
   } >&2
 }
 
+install_by_helm() {
+  helm install osm charts/osm --namespace osm-system --create-namespace --set osm.image.pullPolicy=Never --wait --timeout 120s
+}
+
+# Helm never takes CRDs away, since with them go everybody's objects.
+uninstall_by_helm() {
+  helm uninstall osm --namespace osm-system --wait --timeout 60s &&
+    cluster kubectl delete namespace osm-system --timeout=60s &&
+    cluster kubectl delete --timeout=60s -f charts/osm/crds
+}
+
 cluster down >/dev/null
 trap finish EXIT
 trap 'exit 130' INT TERM
@@ -40,9 +52,15 @@ cluster import || exit 1
 shown_step "the cluster itself" e2e/kubernetes/check
 shown_step "the CRDs" e2e/kubernetes/check-objects
 step "osm install" osm install --set=osm.image.pullPolicy=Never --timeout 120s
+shown_step "the webhooks" e2e/kubernetes/check-objects --installed
 shown_step "scenarios" target/ci/osm-e2e --kubernetes "$@"
 step "osm uninstall mesh" osm uninstall mesh --force --delete-namespace --delete-cluster-wide-resources
 step "nothing of the mesh is left in the cluster" nothing_left_in_the_cluster
+helm_program=$(scripts/helm.sh) || fail "helm could not be built" "scripts/helm.sh says why"
+step "helm install" install_by_helm
+shown_step "the bookstore in a mesh that helm installed" target/ci/osm-e2e --kubernetes bookstore-in-both-modes
+step "helm uninstall" uninstall_by_helm
+step "nothing of the mesh is left after helm either" nothing_left_in_the_cluster
 remember_what_runs
 cluster down || exit 1
 step "nothing of the cluster is left on the machine" nothing_left_on_the_machine "$log_folder/machine-before.txt"

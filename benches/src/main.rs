@@ -6,6 +6,7 @@ mod figures;
 mod file_envoy;
 mod mesh;
 mod policy;
+mod startup;
 mod watcher;
 mod webhook;
 
@@ -31,6 +32,15 @@ enum Bench {
         #[arg(long, default_value_t = 10)]
         pods: usize,
     },
+    /// How long a pod takes from its making to its first answered request, by shape
+    Startup {
+        /// How many pods of each shape.
+        #[arg(long, default_value_t = 20)]
+        count: usize,
+        /// On the cluster that `scripts/cluster` has up and `osm install` has brought a mesh to.
+        #[arg(long)]
+        kubernetes: bool,
+    },
     /// How long it takes to inject a pod, and how many come through
     Webhook {
         /// How many pods each asker asks about.
@@ -45,6 +55,7 @@ enum Bench {
 fn main() -> ExitCode {
     let result = match Arguments::parse().bench {
         Bench::Policy { count, pods } => policy::run(count, pods),
+        Bench::Startup { count, kubernetes } => startup::run(count, kubernetes),
         Bench::Webhook { count, at_once } => webhook::run(count, at_once),
     };
     match result {

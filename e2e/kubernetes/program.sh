@@ -22,7 +22,8 @@ build_cluster_program() {
   step "$name" compile_cluster_program "$program"
 }
 
-# Begins the build in the background, behind everything else; build_cluster_program later waits for what is left of it.
+# build_cluster_program_early [COMMAND]: begins the build in the background, behind everything else, and then the command;
+# build_cluster_program later waits for what is left of it.
 build_cluster_program_early() {
   local program
   program=$(cluster_program)
@@ -30,7 +31,7 @@ build_cluster_program_early() {
   [ ! -x "$program" ] || return 0
   export -f compile_cluster_program compile
   root=$root program_folder=$program_folder kubernetes_version=$kubernetes_version \
-    setsid nice -n 15 bash -c "compile_cluster_program '$program'" >/dev/null 2>&1 &
+    setsid nice -n 15 bash -c "compile_cluster_program '$program'; ${1:-true}" >/dev/null 2>&1 &
   early_build=$!
 }
 

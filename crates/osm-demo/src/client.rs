@@ -1,7 +1,7 @@
 //! Clients that do not retry.
 
 use std::str::FromStr;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail, ensure};
 use http_body_util::{BodyExt, Empty};
@@ -81,6 +81,31 @@ pub(crate) async fn once(url: &Url) -> Result<()> {
     ));
     ensure!(status == StatusCode::OK, "answered with status {status}");
     Ok(())
+}
+
+/// Tries until it is answered with 200, says when it began and when that was, and never ends.
+pub(crate) async fn first(url: &Url) -> Result<()> {
+    let started = unix_ms();
+    let mut failed = 0;
+    while timeout(PATIENCE, try_once(url)).await.context("an answer took too long")?.is_err() {
+        failed += 1;
+        sleep(Duration::from_millis(20)).await;
+    }
+    let answered = unix_ms();
+    say(&format!(r#"{{"started_unix_ms":{started},"answered_unix_ms":{answered},"failed":{failed}}}"#));
+    std::future::pending().await
+}
+
+async fn try_once(url: &Url) -> Result<()> {
+    let (status, _) = Connection::open(url).await?.get(url).await?;
+    ensure!(status == StatusCode::OK, "answered with status {status}");
+    Ok(())
+}
+
+/// What a clock on the wall says: compared with that of another process on the same machine.
+#[expect(clippy::disallowed_methods, reason = "an application that knows nothing of the mesh has no other clock")]
+fn unix_ms() -> u128 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()
 }
 
 /// Requests over one connection, ten a second; an error as soon as the connection does not carry one.

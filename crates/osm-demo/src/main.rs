@@ -48,6 +48,11 @@ enum Program {
         /// Where to, as `http://host:port/path`.
         url: client::Url,
     },
+    /// Try every 20 ms until a request is answered, say when that was, and stay.
+    First {
+        /// Where to, as `http://host:port/path`.
+        url: client::Url,
+    },
     /// Make requests over one connection for a while, and say whether that connection survived.
     Keep {
         /// Where to, as `http://host:port/path`.
@@ -84,6 +89,7 @@ async fn main() -> ExitCode {
         Program::Greet { port } => until_told_to_end(server::greet(port)).await,
         Program::Hear { target } => until_told_to_end(client::hear(&target)).await,
         Program::Once { url } => until_told_to_end(client::once(&url)).await,
+        Program::First { url } => until_told_to_end(client::first(&url)).await,
         Program::Keep { url, seconds } => until_told_to_end(client::keep(&url, Duration::from_secs(seconds))).await,
         Program::Watch { urls, pause_ms } => {
             until_told_to_end(watch::run(&urls, Duration::from_millis(pause_ms))).await

@@ -1,6 +1,7 @@
 //! The Mesh: what every object of the World means together.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -46,8 +47,8 @@ impl Mesh {
 
     /// All that one class of proxies may know.
     ///
-    /// Laws: a view does not change by what its class cannot reach, but for the numbers of HTTP ports; in permissive
-    /// mode it does not change by policies.
+    /// Laws: a view does not change by what its class cannot reach, but for the numbers of HTTP ports and, with egress,
+    /// the addresses of services; in permissive mode it does not change by policies.
     pub fn view(&self, class: &ProxyClass) -> ProxyView {
         let (outbound, admitted) = match self.settings.access {
             Access::Permissive => (self.services.values().cloned().collect(), Admitted::Everybody),
@@ -55,13 +56,30 @@ impl Mesh {
                 (self.granted_services(&class.identity), Admitted::Granted(self.grants.to(&class.identity)))
             }
         };
-        let settings = self.settings.clone();
-        ProxyView { settings, class: class.clone(), outbound, http_ports: self.http_ports.clone(), admitted }
+        let (settings, http_ports) = (self.settings.clone(), self.http_ports.clone());
+        let closed = if settings.egress { self.closed(&outbound) } else { BTreeMap::new() };
+        ProxyView { settings, class: class.clone(), outbound, http_ports, closed, admitted }
     }
 
     /// The classes that some pod is of.
     pub fn classes(&self) -> BTreeSet<&ProxyClass> {
         self.proxies.values().collect()
+    }
+
+    /// Where the services are that are not among the reached ones.
+    fn closed(&self, reached: &[Arc<Service>]) -> BTreeMap<u16, BTreeSet<IpAddr>> {
+        let places = |service: &Service| -> Vec<(u16, IpAddr)> {
+            let ports = service.ports.keys();
+            ports.flat_map(|port| service.addresses.iter().map(|address| (*port, *address))).collect()
+        };
+        let open: BTreeSet<(u16, IpAddr)> = reached.iter().flat_map(|service| places(service)).collect();
+        let mut closed: BTreeMap<u16, BTreeSet<IpAddr>> = BTreeMap::new();
+        for (port, address) in self.services.values().flat_map(|service| places(service)) {
+            if !open.contains(&(port, address)) {
+                closed.entry(port).or_default().insert(address);
+            }
+        }
+        closed
     }
 
     fn granted_services(&self, source: &Identity) -> Vec<Arc<Service>> {

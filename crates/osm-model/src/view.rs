@@ -1,6 +1,7 @@
 //! The view: all that one class of proxies may know.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -19,6 +20,9 @@ pub struct ProxyView {
     /// Every port on which some service of the mesh speaks HTTP, so that a request that may not be sent can be answered
     /// instead of cut off. Nothing else is known of services that may not be reached.
     pub http_ports: BTreeSet<u16>,
+    /// With egress: the addresses, by port, of services of the mesh that they may not reach. What is sent there would
+    /// otherwise pass for a destination outside the mesh, and leave the pod in plain text.
+    pub closed: BTreeMap<u16, BTreeSet<IpAddr>>,
     /// Who may reach them.
     pub admitted: Admitted,
 }

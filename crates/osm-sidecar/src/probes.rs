@@ -4,6 +4,7 @@
 mod action;
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,14 +32,13 @@ type OfKind = Arc<BTreeMap<String, (Duration, ProbeAction)>>;
 pub async fn bind(probes: &[ForwardedProbe]) -> anyhow::Result<ProbeListeners> {
     let mut listeners = ProbeListeners::new();
     for kind in probes.iter().map(|probe| probe.kind) {
-        if !listeners.contains_key(&kind) {
+        if let Entry::Vacant(place) = listeners.entry(kind) {
             let address = SocketAddr::from(([0, 0, 0, 0], kind.port()));
             let listener = TcpListener::bind(address).await;
-            let listener = listener.map_err(|error| {
+            place.insert(listener.map_err(|error| {
                 let fault = Fault::listening(&error, address, &format!("{kind} probes"));
                 anyhow::Error::from(error).context(fault)
-            });
-            listeners.insert(kind, listener?);
+            })?);
         }
     }
     Ok(listeners)

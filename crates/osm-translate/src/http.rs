@@ -12,13 +12,19 @@ use envoy_types::util::pack_any;
 use prost::Name;
 
 use crate::parts::{NO_TIMEOUT, ads, network_filter, no, yes};
-use crate::{access_log, rbac};
+use crate::{access_log, rbac, route};
 
 const MANAGER: &str = "envoy.filters.network.http_connection_manager";
 
 /// The connection manager of clients: it fetches its routes, so that new services do not touch the listener.
 pub(crate) fn outbound(routes: &str) -> Filter {
     network_filter(MANAGER, manager(routes, Vec::new()))
+}
+
+/// A connection manager that answers every request with 403, and says why.
+pub(crate) fn closed(name: &str) -> Filter {
+    let routes = RouteSpecifier::RouteConfig(route::closed(name));
+    network_filter(MANAGER, envoy::HttpConnectionManager { route_specifier: Some(routes), ..manager(name, Vec::new()) })
 }
 
 /// The connection manager of a server: its routes say who is admitted.

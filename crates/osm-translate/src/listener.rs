@@ -14,7 +14,7 @@ use crate::access_log;
 use crate::parts::{address, listener_filter, network_filter, number};
 
 pub(crate) use inbound::inbound;
-pub(crate) use outbound::outbound;
+pub(crate) use outbound::{Open, outbound};
 
 const TCP_PROXY: &str = "envoy.filters.network.tcp_proxy";
 

@@ -52,6 +52,11 @@ pub(crate) fn outbound_http_chain(port: u16) -> String {
     format!("outbound_{port}_http")
 }
 
+/// The filter chain of services on a port that may not be reached: `outbound_80_closed`.
+pub(crate) fn outbound_closed_chain(port: u16) -> String {
+    format!("outbound_{port}_closed")
+}
+
 /// The filter chain of one port of a service: `outbound_shop/db_3306_tcp`.
 pub(crate) fn outbound_tcp_chain(service: &ServiceName, port: u16, protocol: Protocol) -> String {
     format!("outbound_{service}_{port}_{}", protocol_name(protocol))

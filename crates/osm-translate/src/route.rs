@@ -15,7 +15,7 @@ use prost::Message;
 use crate::parts::{NO_TIMEOUT, no};
 
 pub(crate) use inbound::inbound;
-pub(crate) use outbound::{Host, PortHosts, Unrouted, outbound};
+pub(crate) use outbound::{Host, PortHosts, Unrouted, closed, outbound};
 
 /// A host in the bytes of a route configuration that has nothing else. Bytes of such, one after the other, are one
 /// configuration with all of their hosts (Protocol Buffers, encoding: the last one wins, lists are appended). So a host

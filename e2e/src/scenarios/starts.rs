@@ -81,7 +81,7 @@ fn lacking(lab: &Lab, field: &str, image: &str) -> Result<String> {
     for (pod, shape) in pods.iter().zip(["init", "native"]) {
         lab.apply(&once_pod(pod, &format!("openservicemesh.io/startup: {shape}")))?;
     }
-    let reasons: Vec<String> = pods.iter().map(|pod| waiting_reason(lab, pod)).collect::<Result<_>>()?;
+    let reasons: Vec<String> = pods.iter().map(|pod| reason_of(lab, pod)).collect::<Result<_>>()?;
     // What a pod outside the mesh sends is seen, so what the others had sent before would be.
     let plain = format!("plain-{}", field.to_lowercase());
     let outside = once_pod(&plain, "").replace("namespace: shop", "namespace: plain");
@@ -104,14 +104,16 @@ fn lacking(lab: &Lab, field: &str, image: &str) -> Result<String> {
     Ok(reasons.join(", "))
 }
 
-/// The first reason why a container of a pod does not run.
-fn waiting_reason(lab: &Lab, pod: &str) -> Result<String> {
-    const ASK: &str = "-o=jsonpath={.status.initContainerStatuses[*].state.waiting.reason} {.status.containerStatuses[*].state.waiting.reason}";
+/// The first reason why a container of a pod does not run: it waits, or it could not be started and will not be again.
+fn reason_of(lab: &Lab, pod: &str) -> Result<String> {
+    const ASK: &str =
+        "-o=jsonpath={.status.initContainerStatuses[*].state.*.reason} {.status.containerStatuses[*].state.*.reason}";
     wait_for(&format!("Kubernetes says why {pod} does not run"), || {
         let said = lab.kubectl(&["get", "pod", pod, "--namespace=shop", ASK])?.success()?;
-        let reasons =
-            said.split_whitespace().filter(|reason| !["PodInitializing", "ContainerCreating"].contains(reason));
-        Ok(reasons.last().context("it says nothing yet")?.to_owned())
+        let mut reasons = said
+            .split_whitespace()
+            .filter(|reason| !["PodInitializing", "ContainerCreating", "Completed"].contains(reason));
+        Ok(reasons.next_back().context("it says nothing yet")?.to_owned())
     })
 }
 

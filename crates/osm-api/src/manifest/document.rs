@@ -205,6 +205,9 @@ impl Parsed {
 }
 
 /// Reads a value as `T`; fields that `T` does not have are collected, a value that does not fit names its field.
+///
+/// The reader's type is erased before `T` sees it: each kind would otherwise be compiled for the two wrappers around the
+/// value, and this crate takes half as long again as all that it is built on.
 fn deserialize<T: DeserializeOwned>(value: Value, unknown: &mut Vec<String>) -> Result<T, (String, String)> {
     let mut track = serde_path_to_error::Track::new();
     let result = {
@@ -215,9 +218,11 @@ fn deserialize<T: DeserializeOwned>(value: Value, unknown: &mut Vec<String>) -> 
                 unknown.push(field);
             }
         };
-        serde_ignored::deserialize(tracked, &mut ignore)
+        let mut erased =
+            <dyn erased_serde::Deserializer>::erase(serde_ignored::Deserializer::new(tracked, &mut ignore));
+        erased_serde::deserialize(&mut erased)
     };
-    result.map_err(|error: serde_json::Error| {
+    result.map_err(|error| {
         let field = track.path().to_string();
         (if field == "." { String::new() } else { field }, error.to_string())
     })

@@ -22,7 +22,7 @@ fn manifests_come_to_the_views_that_are_written_down() {
         let (mesh, _) = resolve(&world(case), &ResolveOptions::default());
         let class = &mesh.proxies[&pod(case.option("pod").expect("a case names a pod"))];
         let view = serde_json::to_value(mesh.view(class)).expect("a view is JSON");
-        kept(case, "outbound, http_ports, admitted", |part| view[part].clone())
+        kept(case, "outbound, http_ports, closed, admitted", |part| view[part].clone())
     });
 }
 

@@ -1,7 +1,7 @@
 //! The outbound listener. It has the original destination as its only listener filter: nothing looks into the bytes
 //! before a chain is chosen, so programs whose server speaks first work without saying so.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -14,19 +14,32 @@ use super::{listener, original_destination, tcp_proxy};
 use crate::cluster::is_dialled_by_pod;
 use crate::http;
 use crate::names::{
-    BLACKHOLE, OUTBOUND_LISTENER, OUTBOUND_PORT, PASSTHROUGH, outbound_http_chain, outbound_routes, outbound_tcp_chain,
-    service_cluster,
+    BLACKHOLE, OUTBOUND_LISTENER, OUTBOUND_PORT, PASSTHROUGH, outbound_closed_chain, outbound_http_chain,
+    outbound_routes, outbound_tcp_chain, service_cluster,
 };
 use crate::parts::{encode, number, single};
 
-/// The listener for these services: one chain for each HTTP port, whatever services are on it, and one for each port of
-/// a TCP service.
-pub(crate) fn outbound(services: &[Arc<Service>], http_ports: &BTreeSet<u16>, settings: &Settings) -> Resource {
-    let mut chains: Vec<envoy::FilterChain> = http_ports.iter().copied().map(http_chain).collect();
+/// What may be reached, and the HTTP ports of the mesh.
+pub(crate) struct Open<'m> {
+    pub(crate) services: &'m [Arc<Service>],
+    pub(crate) http_ports: BTreeSet<u16>,
+}
+
+/// The listener: one chain for each HTTP port, whatever services are on it, one for each port of a TCP service, and one
+/// for each port on which some addresses are closed.
+pub(crate) fn outbound(open: &Open<'_>, closed: &BTreeMap<u16, BTreeSet<IpAddr>>, settings: &Settings) -> Resource {
+    let mut chains: Vec<envoy::FilterChain> = open.http_ports.iter().copied().map(http_chain).collect();
     let mut taken = BTreeSet::new();
-    for service in services {
+    for service in open.services {
         for (number, port) in service.ports.iter().filter(|(_, port)| !port.protocol.is_http()) {
             chains.extend(tcp_chains(service, *number, port, &mut taken));
+        }
+    }
+    for (port, addresses) in closed {
+        let is_free = |ip: &IpAddr| taken.insert((*ip, *port));
+        let addresses: Vec<IpAddr> = addresses.iter().copied().filter(is_free).collect();
+        if !addresses.is_empty() {
+            chains.push(closed_chain(*port, &addresses, open.http_ports.contains(port)));
         }
     }
     let listener = envoy::Listener {
@@ -43,6 +56,18 @@ fn http_chain(port: u16) -> envoy::FilterChain {
         name: outbound_http_chain(port),
         filter_chain_match: Some(destination(port, &[])),
         filters: vec![http::outbound(&outbound_routes(port))],
+        ..Default::default()
+    }
+}
+
+/// A request is told why it goes no further; a connection of another protocol is closed.
+fn closed_chain(port: u16, addresses: &[IpAddr], is_http: bool) -> envoy::FilterChain {
+    let name = outbound_closed_chain(port);
+    let filter = if is_http { http::closed(&name) } else { tcp_proxy(&name, BLACKHOLE.to_owned()) };
+    envoy::FilterChain {
+        name,
+        filter_chain_match: Some(destination(port, addresses)),
+        filters: vec![filter],
         ..Default::default()
     }
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use envoy_types::pb::envoy::config::route::v3 as envoy;
 use osm_model::{Service, ServiceName, Settings};
 use osm_xds::Resource;
 
@@ -130,6 +131,12 @@ pub(crate) fn outbound(port: &PortHosts, namespace: &str, unrouted: Unrouted) ->
         .chain([last.as_slice()])
         .collect();
     configuration(&outbound_routes(port.port), hosts.into_iter())
+}
+
+/// The routes of addresses that may not be reached, whatever host is asked for.
+pub(crate) fn closed(name: &str) -> envoy::RouteConfiguration {
+    let host = virtual_host("forbidden_virtual-host|*", vec!["*".to_owned()], forbidden(NOT_GRANTED));
+    envoy::RouteConfiguration { name: name.to_owned(), virtual_hosts: vec![host], ..Default::default() }
 }
 
 /// Every way to write a service in a URL but for its name alone: its names as DNS resolves them, and its addresses.

@@ -2,6 +2,7 @@
 //! hosts of routes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use osm_model::{Access, Identity, ProxyView, Service, ServiceName, Settings};
@@ -17,6 +18,7 @@ pub(crate) struct Outbound {
     settings: Settings,
     services: Vec<Arc<Service>>,
     http_ports: BTreeSet<u16>,
+    closed: BTreeMap<u16, BTreeSet<IpAddr>>,
 }
 
 /// The outbound side.
@@ -54,6 +56,7 @@ impl Translator {
             settings: view.settings.clone(),
             services: view.outbound.clone(),
             http_ports: view.http_ports.clone(),
+            closed: view.closed.clone(),
         };
         let Translator { outbound, services, ports, .. } = self;
         outbound.get(owner.clone(), argument, |outbound, before| {
@@ -98,12 +101,12 @@ impl OutboundSide {
             clusters.push(Arc::new(cluster::passthrough()));
         }
         let endpoints = services.iter().flat_map(|made| made.endpoints.iter());
-        let http_ports = ports.keys().copied().collect();
+        let open = listener::Open { services: &outbound.services, http_ports: ports.keys().copied().collect() };
         OutboundSide {
             clusters,
             endpoints: endpoints.map(|endpoints| (ResourceType::Endpoint, endpoints.clone())).collect(),
             listener: same_if_equal(
-                listener::outbound(&outbound.services, &http_ports, settings),
+                listener::outbound(&open, &outbound.closed, settings),
                 before.map(|before| &before.listener),
             ),
             ports,

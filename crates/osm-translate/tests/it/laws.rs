@@ -91,8 +91,10 @@ fn view() -> impl Strategy<Value = ProxyView> {
     let services = prop::collection::vec(service(), 0..6);
     let inbound = prop::collection::btree_map(8080u16..8083, protocol(), 0..3);
     let ports = prop::collection::btree_set(80u16..84, 0..3);
-    (any::<bool>(), any::<bool>(), identity(), inbound, services, ports, grants()).prop_map(
-        |(is_permissive, egress, identity, inbound, services, mut http_ports, grants)| {
+    let addresses = prop::collection::btree_set((1u8..9).prop_map(|last| IpAddr::from([10, 96, 1, last])), 0..4);
+    let closed = prop::collection::btree_map(80u16..84, addresses, 0..3);
+    (any::<bool>(), any::<bool>(), identity(), inbound, services, ports, closed, grants()).prop_map(
+        |(is_permissive, egress, identity, inbound, services, mut http_ports, closed, grants)| {
             let by_name: BTreeMap<_, _> = services.into_iter().map(|service| (service.name.clone(), service)).collect();
             let inbound = inbound.into_iter().map(|(port, protocol)| InboundPort { port, protocol }).collect();
             let (access, admitted) = match is_permissive {
@@ -106,6 +108,7 @@ fn view() -> impl Strategy<Value = ProxyView> {
                 class: ProxyClass { identity, inbound },
                 outbound: by_name.into_values().map(Arc::new).collect(),
                 http_ports,
+                closed,
                 admitted,
             }
         },

@@ -173,3 +173,19 @@ fn a_client_hears_403_for_hosts_that_it_may_not_reach() {
     eventually(DEADLINE, || ask("web").0 == 403);
     assert!(ask("web").1.starts_with("no policy of the mesh"));
 }
+
+#[test]
+fn with_egress_an_address_of_the_mesh_that_may_not_be_reached_answers_403() {
+    let client = |closed: &str| {
+        let text = "{proxy: shop/client, access: granted, egress: true, http_ports: [8080], closed: {8080: [ADDRESS]}}";
+        view::read(&text.replace("ADDRESS", closed))
+    };
+    let lab = Lab::start(&client("10.96.0.7"), HTTP);
+    lab.tell(&client(&lab.address.to_string()));
+    let ask = || {
+        let mut stream = TcpStream::connect((lab.address, HTTP)).expect("a connection is taken");
+        request(&mut stream, "GET / HTTP/1.1\r\nhost: whatever.example").unwrap_or_default()
+    };
+    eventually(DEADLINE, || ask().0 == 403);
+    assert!(ask().1.starts_with("no policy of the mesh"));
+}

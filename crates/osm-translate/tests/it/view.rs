@@ -33,6 +33,8 @@ struct View {
     #[serde(default)]
     http_ports: BTreeSet<u16>,
     #[serde(default)]
+    closed: BTreeMap<u16, BTreeSet<IpAddr>>,
+    #[serde(default)]
     grants: BTreeMap<String, WrittenGrant>,
 }
 
@@ -103,7 +105,7 @@ pub(crate) fn read(input: &str) -> ProxyView {
         Access::Permissive => Admitted::Everybody,
         Access::Granted => Admitted::Granted(Arc::new(grants)),
     };
-    ProxyView { settings, class, outbound, http_ports, admitted }
+    ProxyView { settings, class, outbound, http_ports, closed: view.closed, admitted }
 }
 
 fn grant(name: &str, written: WrittenGrant) -> (PolicyName, Grant) {
