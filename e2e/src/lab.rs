@@ -48,12 +48,21 @@ pub(crate) struct Background {
 impl Lab {
     /// Brings up a mesh with these manifests and waits until its pods are ready.
     pub(crate) fn up(choice: &Choice, manifests: &str) -> Result<Lab> {
+        Lab::up_with_images(choice, manifests, |_| Ok(String::new()))
+    }
+
+    /// The same with more images, as lines of an images file; they may refer to files that are put into the lab's folder.
+    pub(crate) fn up_with_images(
+        choice: &Choice,
+        manifests: &str,
+        images: impl FnOnce(&Path) -> Result<String>,
+    ) -> Result<Lab> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let name = machine::new_name(NUMBER.fetch_add(1, Ordering::Relaxed));
         let folder = std::env::temp_dir().join(format!("osm-{name}"));
         fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
         let mesh = match choice.place {
-            Place::Machine => Mesh::Machine(Machine::new(&name, &folder)),
+            Place::Machine => Mesh::Machine(Machine::new(&name, &folder, &images(&folder)?)),
             Place::Cluster => Mesh::Cluster(Cluster::default()),
         };
         let lab = Lab { name, folder, is_kept: choice.keep, mesh };
@@ -101,6 +110,15 @@ impl Lab {
         self.machine()?.command(arguments)
     }
 
+    /// Runs `osm startup ARGUMENTS`, wherever the mesh is.
+    pub(crate) fn startup(&self, arguments: &[&str]) -> Result<Output> {
+        let words = [&["startup"], arguments].concat();
+        match &self.mesh {
+            Mesh::Machine(machine) => machine.command(&words),
+            Mesh::Cluster(cluster) => cluster.cluster(&[&["exec", text(osm())], &words[..]].concat()),
+        }
+    }
+
     /// Runs `kubectl ARGUMENTS`.
     pub(crate) fn kubectl(&self, arguments: &[&str]) -> Result<Output> {
         self.cluster_driver()?.kubectl(arguments)
@@ -114,6 +132,12 @@ impl Lab {
     /// Puts the controller's program where this lab's runner looks for it.
     pub(crate) fn place_controller(&self) -> Result<()> {
         self.machine()?.place_controller()
+    }
+
+    /// Puts a program in its place that is the controller with more arguments.
+    pub(crate) fn place_controller_with(&self, arguments: &str) -> Result<()> {
+        self.machine()?.remove_controller()?;
+        self.machine()?.place_controller_with(arguments)
     }
 
     /// Takes it away: a controller that ends from here on stays down.

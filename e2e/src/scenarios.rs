@@ -1,6 +1,7 @@
 //! The scenarios, in the order in which they are best run: a failure of an early one explains later ones.
 
 mod bookstore;
+mod causes;
 mod cluster;
 mod commands;
 mod control_plane;
@@ -208,6 +209,18 @@ pub(crate) const ALL: &[Scenario] = &[
         shows: "a pod made while the controller is down says what it waits for, and starts when it is back",
         places: ON_A_MACHINE,
         run: outage::a_new_pod_waits_for_the_controller,
+    },
+    Scenario {
+        name: "twenty-causes",
+        shows: "each cause that can hold a pod is injected for real, and `osm startup` names it within two seconds",
+        places: ON_A_MACHINE,
+        run: causes::twenty_causes,
+    },
+    Scenario {
+        name: "starts-are-pictured",
+        shows: "osm startup shows every step of a start, and --all the length of each phase, slowest first",
+        places: EVERYWHERE,
+        run: causes::starts_are_pictured,
     },
     Scenario {
         name: "a-grant-revoked-meanwhile",

@@ -2,6 +2,7 @@
 
 mod cluster;
 mod mesh;
+mod startup;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,6 +14,7 @@ pub(crate) use cluster::{
     RemoveNamespaces, Target, Uninstall, UninstallMesh, Upgrade, Version,
 };
 pub(crate) use mesh::{Asked, CheckPods, Explain, Policy, Proxy, ProxyGet};
+pub(crate) use startup::PodStartup;
 
 /// Operate an Open Service Mesh.
 #[derive(Debug, Parser)]
@@ -40,6 +42,8 @@ pub(crate) enum Command {
     /// Run manifests on this machine, without a cluster
     #[command(subcommand)]
     Local(Local),
+    /// Show how a pod started, and what it waits for while it is held
+    Startup(PodStartup),
     /// Look into the proxy of a pod
     #[command(subcommand)]
     Proxy(Proxy),

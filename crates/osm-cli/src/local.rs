@@ -15,8 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep;
 
 use crate::arguments::{self, Local as Command, Name};
-use crate::startup::Startup;
-use crate::{manifests, meaning, render};
+use crate::{manifests, meaning, render, startup};
 
 const INTERVAL: Duration = Duration::from_millis(20);
 /// Between two looks whether a runner in the foreground still runs.
@@ -39,14 +38,8 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Startup(arguments) => {
             let local = Local::named(&arguments.runner.name)?;
-            let name = pod_name(&arguments.pod, &arguments.namespace);
-            let status = local.status_with_sidecars().await?;
-            let found = status.pods.iter().find(|pod| (&pod.namespace, &pod.name) == (&name.namespace, &name.name));
-            let Some(pod) = found else {
-                let hint = format!("see what there is: osm local status --name {}", arguments.runner.name);
-                return Err(Failure { message: format!("there is no pod {name}"), hint }.into());
-            };
-            render::startup(&Startup::of(pod), arguments.output)?;
+            let pod = pod_name(&arguments.pod, &arguments.namespace);
+            render::startup(&startup::of_runner(&local, &pod).await?, arguments.output)?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Logs(arguments) => logs::run(arguments).await,

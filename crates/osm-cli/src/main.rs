@@ -46,6 +46,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Mesh(command) => runtime.block_on(mesh::run(command, before)),
         Command::Namespace(command) => runtime.block_on(namespaces::run(command, before)),
         Command::Local(command) => runtime.block_on(local::run(command)),
+        Command::Startup(arguments) => runtime.block_on(startup::run(arguments, before)),
         Command::Proxy(Proxy::Get(arguments)) => runtime.block_on(proxy::get(arguments)),
         Command::Explain(arguments) => runtime.block_on(explain::run(arguments)),
         Command::Policy(Policy::CheckPods(arguments)) => runtime.block_on(explain::check_pods(arguments)),

@@ -18,7 +18,7 @@ pub(crate) use explained::explained;
 pub(crate) use meshes::{members, meshes, versions};
 
 use crate::arguments::Output;
-use crate::startup::Startup;
+use crate::startup::{self, Startup};
 
 const RED: Style = AnsiColor::Red.on_default().bold();
 const YELLOW: Style = AnsiColor::Yellow.on_default().bold();
@@ -112,11 +112,29 @@ pub(crate) fn status(status: &Status, output: Output) -> anyhow::Result<()> {
 pub(crate) fn startup(startup: &Startup, output: Output) -> anyhow::Result<()> {
     match output {
         Output::Table => {
-            print(&startup.waterfall());
+            print(&startup.waterfall(columns()));
             Ok(())
         }
         Output::Json | Output::Yaml => serialized(startup, output),
     }
+}
+
+/// How pods started, in the form asked for.
+pub(crate) fn startups(startups: &[Startup], output: Output) -> anyhow::Result<()> {
+    match output {
+        Output::Table => {
+            let (header, rows) = startup::table(startups);
+            print(&table(&header, rows.into_iter()));
+            Ok(())
+        }
+        Output::Json | Output::Yaml => serialized(&startups, output),
+    }
+}
+
+/// The width of the terminal that is written to; of a file, that of a page.
+fn columns() -> usize {
+    const OF_A_PAGE: usize = 100;
+    terminal_size::terminal_size_of(io::stdout()).map_or(OF_A_PAGE, |(width, _)| usize::from(width.0))
 }
 
 /// An explanation in the form asked for.

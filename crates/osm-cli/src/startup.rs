@@ -1,11 +1,26 @@
-//! `osm local startup`: how a pod started, as a waterfall; while it is held, what it waits for.
+//! `osm startup`: how a pod started, as a waterfall; while it is held, what it waits for. Of a cluster and of a runner.
 
-use osm_local::status::{PodStatus, TimelineEvent};
+mod cluster;
+mod picture;
+mod runner;
+
+use std::process::ExitCode;
+
+use jiff::Timestamp;
+use osm_api::NamespacedName;
+use osm_local::{Failure, Local};
+use osm_runtime::clock;
+use osm_startup::{AgentReport, Missing, PodSeen, StepKind, phases, standing, waited_for};
 use serde::Serialize;
-use serde_json::Value;
 
-/// Width of the picture, in characters.
-const WIDTH: usize = 40;
+use crate::arguments::{PodStartup, Target};
+use crate::cluster::Cluster;
+use crate::{local, render};
+
+pub(crate) use picture::table;
+
+/// The runner that is asked when none is named.
+const RUNNER: &str = "osm";
 
 /// How one pod started.
 #[derive(Debug, PartialEq, Serialize)]
@@ -15,150 +30,150 @@ pub(crate) struct Startup {
     pub(crate) pod: String,
     /// The start-up shape and why; none outside the mesh.
     pub(crate) shape: Option<String>,
+    /// When it was made.
+    pub(crate) created: Timestamp,
+    /// Whether its gate is open; none if nobody could say.
+    pub(crate) is_programmed: Option<bool>,
+    /// Whether it is ready.
+    pub(crate) is_ready: bool,
     /// What happened, in order of time.
     pub(crate) steps: Vec<Step>,
+    /// How long each part took, as far as it is over.
+    pub(crate) phases: Vec<PhaseLength>,
     /// What the pod waits for; empty once it does not.
     pub(crate) missing: Vec<Missing>,
+    /// What is not as it should be, though nothing waits for it.
+    pub(crate) warnings: Vec<Missing>,
+    /// How old it was when it was looked at, in milliseconds.
+    pub(crate) age_ms: i64,
 }
 
 /// One thing that happened.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Step {
-    /// Milliseconds since the pod was created.
+    /// Which kind of thing.
+    pub(crate) kind: StepKind,
+    /// Milliseconds since the pod was made.
     pub(crate) at_ms: i64,
-    /// What.
+    /// How long it took after what it waited for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) took_ms: Option<i64>,
+    /// In words.
     pub(crate) what: String,
 }
 
-/// One thing that a pod waits for.
+/// How long one part took.
 #[derive(Debug, PartialEq, Serialize)]
-pub(crate) struct Missing {
-    /// What is missing.
-    pub(crate) what: String,
-    /// Who would have to bring it.
-    pub(crate) owner: String,
-    /// Since when it is missing, as RFC 3339 writes times.
-    pub(crate) since: String,
+pub(crate) struct PhaseLength {
+    /// Which.
+    pub(crate) phase: &'static str,
+    /// How long.
+    pub(crate) ms: u64,
 }
 
-/// What the sidecar calls its steps, and what people call them.
-const SIDECAR_STEPS: [(&str, &str); 6] = [
-    ("/agentStarted", "agent runs"),
-    ("/identityIssued", "identity issued"),
-    ("/controllerConnected", "controller reached"),
-    ("/firstResources", "configuration received"),
-    ("/envoyStarted", "Envoy runs"),
-    ("/programmed", "programmed: the gate is open"),
-];
+/// Prints how one pod started, or all of them.
+pub(crate) async fn run(arguments: PodStartup, before: Target) -> anyhow::Result<ExitCode> {
+    let target = arguments.target.or(before);
+    let namespace = arguments.namespace.as_deref();
+    let place = Place::of(arguments.name.as_deref(), &target).await?;
+    let Some(pod) = &arguments.pod else {
+        let mut all = match &place {
+            Place::Runner(local) => runner::all(local, namespace).await?,
+            Place::Cluster(cluster) => cluster::all(cluster, namespace).await?,
+        };
+        all.sort_by_key(|startup| (std::cmp::Reverse(startup.rank()), startup.pod.clone()));
+        render::startups(&all, arguments.output)?;
+        return Ok(ExitCode::SUCCESS);
+    };
+    let pod = local::pod_name(pod, namespace.unwrap_or("default"));
+    let startup = match &place {
+        Place::Runner(local) => of_runner(local, &pod).await?,
+        Place::Cluster(cluster) => cluster::one(cluster, &pod).await?,
+    };
+    render::startup(&startup, arguments.output)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// How a pod of a runner started.
+pub(crate) async fn of_runner(local: &Local, pod: &NamespacedName) -> anyhow::Result<Startup> {
+    runner::one(local, pod).await
+}
+
+/// Where pods are.
+enum Place {
+    Runner(Local),
+    Cluster(Cluster),
+}
+
+impl Place {
+    /// A runner that is named; else the default one if it is up and no cluster is named; else the cluster.
+    async fn of(runner: Option<&str>, target: &Target) -> anyhow::Result<Place> {
+        if let Some(name) = runner {
+            return Ok(Place::Runner(Local::named(name)?));
+        }
+        let local = Local::named(RUNNER)?;
+        let is_cluster_named = target.kubeconfig.is_some() || target.context.is_some();
+        if !is_cluster_named && local.state().live_process().is_some() {
+            return Ok(Place::Runner(local));
+        }
+        Ok(Place::Cluster(Cluster::of(target).await?))
+    }
+}
 
 impl Startup {
-    /// Puts what the runner saw beside what the sidecar says about itself.
-    pub(crate) fn of(pod: &PodStatus) -> Startup {
-        let created = pod.timeline.first().map_or(0, |entry| entry.at_unix_ms);
-        let mut steps: Vec<Step> = pod
-            .timeline
-            .iter()
-            .map(|entry| {
-                let container = entry.container.as_deref().unwrap_or_default();
-                let code = entry.exit_code.unwrap_or_default();
-                let what = match entry.event {
-                    TimelineEvent::Created => "created".to_owned(),
-                    TimelineEvent::Admitted => "admitted".to_owned(),
-                    TimelineEvent::NetworkReady => "network ready".to_owned(),
-                    TimelineEvent::ContainerStarted => format!("{container} started"),
-                    TimelineEvent::ContainerPassedStartup => format!("{container} passed its startup probe"),
-                    TimelineEvent::ContainerReady => format!("{container} ready"),
-                    TimelineEvent::ContainerUnready => format!("{container} no longer ready"),
-                    TimelineEvent::ContainerFailedPostStart => format!("{container} failed in its postStart hook"),
-                    TimelineEvent::ContainerFailedLiveness => format!("{container} failed its liveness probe"),
-                    TimelineEvent::ContainerExited => format!("{container} ended with exit code {code}"),
-                    TimelineEvent::Ready => "pod ready".to_owned(),
-                    TimelineEvent::Unready => "pod no longer ready".to_owned(),
-                    TimelineEvent::Stopping => "told to stop".to_owned(),
-                    TimelineEvent::Over => "over".to_owned(),
-                };
-                Step { at_ms: entry.at_unix_ms - created, what }
-            })
-            .collect();
-        let sidecar = pod.sidecar.as_ref().unwrap_or(&Value::Null);
-        let mut add = |at: Option<&Value>, what: String| {
-            steps.extend(at.and_then(Value::as_i64).map(|at| Step { at_ms: at - created, what }));
+    /// Puts what is seen of a pod from outside beside what its agent says.
+    fn new(pod: &PodSeen, agent: Option<&AgentReport>) -> Startup {
+        let now = clock::now();
+        let standing = standing(pod, agent, now);
+        let mut steps = pod.steps.clone();
+        steps.extend(agent.iter().flat_map(|agent| agent.steps()));
+        steps.sort();
+        let phases = phases(&steps).into_iter().map(|(phase, length)| PhaseLength {
+            phase: phase.name(),
+            ms: u64::try_from(length.as_millis()).unwrap_or(u64::MAX),
+        });
+        let ms = |at: Timestamp| at.duration_since(pod.created).as_millis().try_into().unwrap_or(i64::MAX);
+        let first = |kind: StepKind| steps.iter().find(|step| step.kind == kind).map(|step| step.at);
+        let took = |step: &osm_startup::Step| {
+            let since = waited_for(step.kind).iter().filter_map(|kind| first(*kind)).max()?;
+            Some((ms(step.at) - ms(since)).max(0))
         };
-        for (path, what) in SIDECAR_STEPS {
-            add(sidecar.pointer(path), what.to_owned());
-        }
-        for (kind, at) in sidecar["acknowledged"].as_object().into_iter().flatten() {
-            add(Some(at), format!("Envoy acknowledged: {kind}"));
-        }
-        for restart in sidecar["envoyRestarts"].as_array().into_iter().flatten() {
-            let reason = restart["reason"].as_str().unwrap_or_default();
-            add(restart.get("ended"), format!("Envoy {reason}"));
-            add(restart.get("programmed"), "programmed again".to_owned());
-        }
-        steps.sort_by_key(|step| step.at_ms);
-        let missing = sidecar["missing"].as_array().into_iter().flatten().map(|item| {
-            let text = |key: &str| item[key].as_str().unwrap_or_default().to_owned();
-            Missing { what: text("what"), owner: text("owner"), since: text("since") }
+        let told = steps.iter().map(|step| Step {
+            kind: step.kind,
+            at_ms: ms(step.at),
+            took_ms: took(step),
+            what: step.what.clone(),
         });
         Startup {
             pod: format!("{}/{}", pod.namespace, pod.name),
-            shape: pod.injected.clone(),
-            steps,
-            missing: missing.collect(),
+            shape: pod.shape.clone(),
+            created: pod.created,
+            is_programmed: agent.map(|agent| agent.is_programmed),
+            is_ready: pod.is_ready,
+            steps: told.collect(),
+            phases: phases.collect(),
+            missing: standing.missing,
+            warnings: standing.warnings,
+            age_ms: ms(now),
         }
     }
 
-    /// The picture: a line for each step, each where its time is.
-    pub(crate) fn waterfall(&self) -> String {
-        let shape = self.shape.as_deref().unwrap_or("not in the mesh");
-        let mut text = format!("{} ({shape})\n", self.pod);
-        let end = self.steps.last().map_or(1, |step| step.at_ms.max(1));
-        for step in &self.steps {
-            let share = step.at_ms.clamp(0, end) * (WIDTH as i64 - 1) / end;
-            let column = usize::try_from(share).unwrap_or_default();
-            text.push_str(&format!(
-                "{:>7} ms  {:column$}*{:rest$}  {}\n",
-                step.at_ms,
-                "",
-                "",
-                step.what,
-                rest = WIDTH - 1 - column
-            ));
+    /// Those that wait come first, then the slowest.
+    fn rank(&self) -> (bool, i64) {
+        if !self.missing.is_empty() {
+            return (true, self.age_ms);
         }
-        for Missing { what, owner, since } in &self.missing {
-            text.push_str(&format!("waits for: {what} (from {owner}, since {since})\n"));
-        }
-        text
+        let of_gate = self.phase("gate").or_else(|| self.phase("ready"));
+        (false, of_gate.and_then(|ms| i64::try_from(ms).ok()).unwrap_or_default())
+    }
+
+    /// How long a part took.
+    fn phase(&self, name: &str) -> Option<u64> {
+        self.phases.iter().find(|length| length.phase == name).map(|length| length.ms)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn step(at_ms: i64, what: &str) -> Step {
-        Step { at_ms, what: what.to_owned() }
-    }
-
-    #[test]
-    fn each_step_stands_where_its_time_is() {
-        let startup = Startup {
-            pod: "shop/once".to_owned(),
-            shape: Some("native: restartPolicy Never".to_owned()),
-            steps: vec![step(0, "created"), step(50, "network ready"), step(100, "over")],
-            missing: Vec::new(),
-        };
-        let picture = startup.waterfall();
-        let columns: Vec<usize> = picture.lines().skip(1).filter_map(|line| line.find('*')).collect();
-        assert_eq!(columns.len(), 3, "{picture}");
-        assert_eq!((columns[1] - columns[0], columns[2] - columns[0]), (19, 39), "{picture}");
-    }
-
-    #[test]
-    fn a_pod_that_waits_says_for_what() {
-        let missing = Missing { what: "the controller".into(), owner: "osm-controller".into(), since: "now".into() };
-        let startup = Startup { pod: "a/b".into(), shape: None, steps: Vec::new(), missing: vec![missing] };
-        assert!(startup.waterfall().ends_with("waits for: the controller (from osm-controller, since now)\n"));
-    }
+fn no_pod(pod: &NamespacedName, see: &str) -> anyhow::Error {
+    Failure { message: format!("there is no pod {pod}"), hint: format!("see what there is: {see}") }.into()
 }

@@ -11,12 +11,15 @@ use osm_runtime::clock;
 use osm_xds::SessionStatus;
 use serde::Serialize;
 use tonic::Status;
-use tonic::metadata::MetadataMap;
+use tonic::metadata::{MetadataMap, MetadataValue};
 
 use crate::caller::{RateLimit, Refusal, Verifier};
 use crate::metrics::Metrics;
 use crate::peers::{Answers, Notices};
 use crate::proxies::{Proxies, Proxy};
+
+/// Where the reason of a refusal is named, for the agent.
+const REASON_HEADER: &str = "osm-reason";
 
 /// Lets pods in by their tokens and tells them what their class is told.
 #[derive(Debug)]
@@ -113,6 +116,12 @@ impl Host for AdsHost {
 }
 
 fn status(refusal: &Refusal) -> Status {
+    let mut status = plain_status(refusal);
+    status.metadata_mut().insert(REASON_HEADER, MetadataValue::from_static(refusal.reason().code()));
+    status
+}
+
+fn plain_status(refusal: &Refusal) -> Status {
     match refusal {
         Refusal::NoToken | Refusal::Token(_) | Refusal::Review(_) => Status::unauthenticated(refusal.to_string()),
         Refusal::Pod { .. } => Status::permission_denied(refusal.to_string()),

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use osm_model::{Identity, PodName};
 use osm_pki::{TokenError, TokenKey, verify};
 use osm_runtime::clock;
+use osm_startup::Reason;
 use tokio::time::Instant;
 
 use crate::proxies::Proxy;
@@ -34,6 +35,8 @@ pub(crate) enum Refusal {
         /// Which pod it names.
         pod: PodName,
         /// What is wrong.
+        why: WrongPod,
+        /// The same in words.
         what: String,
     },
     /// Nobody can say now whether a token is good.
@@ -58,6 +61,31 @@ impl Refusal {
             Refusal::TooOften(_) => "too-often",
         }
     }
+}
+
+impl Refusal {
+    /// The same in the words in which pods say what they wait for.
+    pub(crate) fn reason(&self) -> Reason {
+        match self {
+            Refusal::NoToken => Reason::TokenUnusable,
+            Refusal::Token(TokenError::Expired(_)) => Reason::TokenExpired,
+            Refusal::Token(TokenError::Audience { .. }) => Reason::TokenAudience,
+            Refusal::Token(_) | Refusal::Review(_) => Reason::TokenRefused,
+            Refusal::Pod { why: WrongPod::Unknown, .. } => Reason::PodUnknown,
+            Refusal::Pod { why: WrongPod::Account, .. } => Reason::AccountMismatch,
+            Refusal::Unavailable(_) => Reason::ControllerOutOfSync,
+            Refusal::TooOften(_) => Reason::ControllerFailed,
+        }
+    }
+}
+
+/// What is wrong with the pod of a good token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WrongPod {
+    /// There is none of its name and uid.
+    Unknown,
+    /// It runs as another account.
+    Account,
 }
 
 /// Who says which pod a token belongs to.

@@ -12,6 +12,7 @@ use http::{HeaderMap, StatusCode, header};
 use osm_model::TrustDomain;
 use osm_pki::{Authority, CsrRequest, DEFAULT_LEAF_LIFETIME, IdentityError, IssueError, Leaf, WorkloadIdentity, issue};
 use osm_runtime::clock;
+use osm_startup::Reason;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
@@ -159,7 +160,12 @@ impl Fault {
 
 impl IntoResponse for Fault {
     fn into_response(self) -> Response {
-        let body = Json(serde_json::json!({ "error": self.to_string() }));
+        let reason = match &self {
+            Fault::Caller(refusal) => refusal.reason(),
+            Fault::Busy => Reason::CertificatePending,
+            Fault::Identity(_) | Fault::Body(_) | Fault::Issue(_) | Fault::Ours(_) => Reason::CertificateRefused,
+        };
+        let body = Json(serde_json::json!({ "error": self.to_string(), "reason": reason }));
         let mut response = (self.status(), body).into_response();
         let wait = match &self {
             Fault::Caller(Refusal::TooOften(wait)) => Some(wait.as_secs() + 1),

@@ -16,6 +16,8 @@ mod pod_conditions;
 mod port;
 mod reviews;
 mod serving;
+mod standing;
+mod startups;
 
 mod webhook;
 

@@ -4,6 +4,7 @@ use std::fmt;
 
 use osm_api::Kind;
 use osm_runtime::Version;
+use osm_startup::Phase;
 use osm_xds::ResourceType;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric, MetricEncoder};
 use prometheus_client::metrics::counter::Counter;
@@ -29,6 +30,8 @@ pub(crate) struct Metrics {
     pub(crate) cert_issued_time: Histogram,
     /// Requests that were refused, by why.
     pub(crate) refusals: Family<RefusalLabels, Counter>,
+    /// How long the phases of pods' starts took, in seconds.
+    pub(crate) startup_seconds: Family<PhaseLabels, Histogram, fn() -> Histogram>,
     /// World to Mesh, in seconds.
     pub(crate) resolve_seconds: Histogram,
     /// Mesh to the Resources of every class, in seconds.
@@ -51,6 +54,18 @@ struct EventLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RejectionLabels {
     resource_type: String,
+}
+
+/// Which phase of a pod's start.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct PhaseLabels {
+    /// One of a few constant words.
+    pub(crate) phase: &'static str,
+}
+
+/// 10 ms to 82 s.
+fn startup_buckets() -> Histogram {
+    Histogram::new(exponential_buckets(0.01, 2.0, 14))
 }
 
 /// Why a request was refused.
@@ -96,6 +111,7 @@ impl Metrics {
             cert_issued_count: OsmCount::default(),
             cert_issued_time: seconds(),
             refusals: Family::default(),
+            startup_seconds: Family::new_with_constructor(startup_buckets),
             resolve_seconds: seconds(),
             translate_seconds: seconds(),
             push_seconds: seconds(),
@@ -113,6 +129,7 @@ impl Metrics {
         registry.register("osm_cert_issued_time", "Seconds to sign a certificate", m.cert_issued_time);
         registry.register("osm_refusals", "Requests of sidecars that were refused", m.refusals);
         registry.register("osm_rejections", "Configurations that a sidecar rejected", m.rejections);
+        registry.register("osm_startup_seconds", "Seconds that phases of pods' starts took", m.startup_seconds);
         registry.register("osm_resolve_seconds", "Seconds from objects to their meaning", m.resolve_seconds);
         registry.register("osm_translate_seconds", "Seconds from meaning to configurations", m.translate_seconds);
         registry.register("osm_push_seconds", "Seconds from a first change to its publication", m.push_seconds);
@@ -134,6 +151,11 @@ impl Metrics {
     /// Counts a configuration that a proxy rejected.
     pub(crate) fn count_rejection(&self, ty: ResourceType) {
         self.rejections.get_or_create(&RejectionLabels { resource_type: ty.to_string() }).inc();
+    }
+
+    /// Takes in how long one phase of a pod's start took.
+    pub(crate) fn observe_startup(&self, phase: Phase, seconds: f64) {
+        self.startup_seconds.get_or_create(&PhaseLabels { phase: phase.name() }).observe(seconds);
     }
 
     /// Counts a refusal.

@@ -17,7 +17,7 @@ use osm_pki::{TokenDigest, digest_token};
 use osm_runtime::clock;
 use tokio::sync::Semaphore;
 
-use crate::caller::{AUDIENCE, Refusal};
+use crate::caller::{AUDIENCE, Refusal, WrongPod};
 use crate::proxies::{Proxies, Proxy};
 use cache::{Cache, Verdict};
 
@@ -150,18 +150,20 @@ fn extra(user: &UserInfo, name: &str) -> Option<String> {
 /// Whether the pod that a token is bound to is the one that exists under its name, and runs as whom the token says.
 fn belongs(bound: &Bound, world: &World) -> Result<(), Refusal> {
     let PodName { namespace, name } = &bound.proxy.pod;
-    let unknown = |what: String| Err(Refusal::Pod { pod: bound.proxy.pod.clone(), what });
+    let wrong = |why, what: String| Err(Refusal::Pod { pod: bound.proxy.pod.clone(), why, what });
     let Some(pod) = world.pods.get(&NamespacedName::new(namespace, name)) else {
-        return unknown("there is no such pod".to_owned());
+        return wrong(WrongPod::Unknown, "there is no such pod".to_owned());
     };
     let uid = pod.metadata.uid.as_deref().unwrap_or_default();
     if uid != bound.uid {
-        return unknown(format!("the token is bound to uid {}, but the pod of that name has {uid}", bound.uid));
+        let what = format!("the token is bound to uid {}, but the pod of that name has {uid}", bound.uid);
+        return wrong(WrongPod::Unknown, what);
     }
     let account = pod.spec.as_ref().and_then(|spec| spec.service_account_name.as_deref());
     let account = account.filter(|name| !name.is_empty()).unwrap_or("default");
     if account != bound.proxy.identity.service_account {
-        return unknown(format!("it runs as {account}, and the token is of {}", bound.proxy.identity.service_account));
+        let what = format!("it runs as {account}, and the token is of {}", bound.proxy.identity.service_account);
+        return wrong(WrongPod::Account, what);
     }
     Ok(())
 }

@@ -31,6 +31,8 @@ use crate::pod_conditions::{PodConditions, Sink};
 use crate::proxies::Proxies;
 use crate::reviews::Reviews;
 use crate::serving::Serving;
+use crate::standing::Watch;
+use crate::startups::Startups;
 use crate::state_dir::{StateDir, read_secret};
 use crate::webhook::AdmissionMetrics;
 use crate::{authority, complaints, port, preset, webhook};
@@ -104,12 +106,13 @@ async fn start(config: Config, listeners: Listeners, tasks: &Tasks, readiness: R
     let complaints = client.clone().map(|client| spawn_complaints(client, tasks));
     let conditions = spawn_conditions(&config.platform, client.clone(), tasks);
     let (answers, notices) = (Answers::default(), Notices::default());
-    let peers = Peers::new(proxies.clone(), answers.clone(), notices.clone(), conditions);
+    let peers = Peers::new(proxies.clone(), answers.clone(), notices.clone(), conditions.clone());
     tasks.spawn("peers", info_span!("peers"), peers.run(tasks.stop()));
     let core = Core::new(config.resolve.clone());
     let control = Control::new(core, proxies.clone(), metrics.clone(), heartbeat, sources, out_of_sync, complaints);
     tasks.spawn("control", info_span!("control"), control.run(queue, tasks.stop()));
 
+    let startup_client = client.clone();
     let Trust { authority, verifier, debug_token } = trust(&config, client.clone(), &proxies).await?;
     drop(authority_pending);
     let debug = debug::router(Debugger { proxies: proxies.clone(), sessions: sessions.clone() }, debug_token);
@@ -124,11 +127,15 @@ async fn start(config: Config, listeners: Listeners, tasks: &Tasks, readiness: R
     let serving = Arc::new(Serving::new(authority.clone(), config.server_names)?);
     let tls = serving.tls()?;
     tasks.spawn("serving certificate", info_span!("serving"), serving.keep_renewed(tasks.stop()));
+    let startups = Startups::new(verifier.clone(), proxies.clone(), metrics.clone(), config.resolve.mesh_name.clone());
+    let watch = Watch { proxies: proxies.clone(), startups: startups.clone(), conditions, client: startup_client };
+    tasks.spawn("startups", info_span!("startups"), watch.run(tasks.stop()));
     let host = Arc::new(AdsHost::new(verifier.clone(), proxies, sessions, (answers, notices), metrics.clone()));
     let ads = osm_ads::service(host, osm_ads::Limits::default(), tasks.stop());
     let turns = available_parallelism().map_or(1, NonZero::get);
     let certificates = Certificates::new(authority, verifier, config.resolve.trust_domain, turns, metrics);
-    let routes = Routes::from(Routes::new(ads).into_axum_router().merge(certificates.router()));
+    let routes =
+        Routes::from(Routes::new(ads).into_axum_router().merge(certificates.router()).merge(startups.router()));
     tasks.spawn("sidecars", info_span!("sidecars"), port::serve(listeners.ads, tls, routes, tasks.stop()));
     drop(listening_pending);
     Ok(())

@@ -20,18 +20,23 @@ use crate::process::{BindMount, ContainerSpec, ProcessSpec};
 const OUTSIDE: &str = "/.outside";
 const NOTHING: Option<&str> = None;
 
+/// What an image should have brought is not there.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct ImageFault(String);
+
 /// Turns this process into the container that the file describes. Only comes back if that fails.
 pub(crate) fn become_container(spec_file: &Path) -> anyhow::Result<Infallible> {
     let text = fs::read(spec_file).with_context(|| format!("reading {}", spec_file.display()))?;
     let spec: ContainerSpec = serde_json::from_slice(&text).context("reading the container's description")?;
-    enter_root(&spec).with_context(|| format!("making the root from {}", spec.lower.display()))?;
+    enter_root(&spec).with_context(|| ImageFault(format!("making the root from {}", spec.lower.display())))?;
     mount_kernel_file_systems(spec.process.capabilities.is_none())?;
     for (path, text) in &spec.files {
         write_new(path, text).with_context(|| format!("writing {}", path.display()))?;
     }
     for bind in &spec.mounts {
         bind_from_outside(bind)
-            .with_context(|| format!("mounting {} on {}", bind.source.display(), bind.target.display()))?;
+            .with_context(|| ImageFault(format!("mounting {} on {}", bind.source.display(), bind.target.display())))?;
     }
     umount2(OUTSIDE, MntFlags::MNT_DETACH).context("leaving the old root")?;
     fs::remove_dir(OUTSIDE).context("removing the old root's place")?;
@@ -69,7 +74,7 @@ pub(crate) fn become_process(spec: &ProcessSpec) -> anyhow::Result<Infallible> {
         bail!("the command is empty");
     };
     let error = Command::new(program).args(arguments).env_clear().envs(&spec.env).exec();
-    Err(error).with_context(|| format!("starting {program:?}"))
+    Err(error).with_context(|| ImageFault(format!("starting {program:?}")))
 }
 
 /// A new root in memory over `lower`, and the file systems of the machine's disks where they belong.

@@ -6,6 +6,9 @@ use std::io::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
+use osm_startup::{LastWords, Reason};
+
+use crate::container::ImageFault;
 use crate::{container, enter, first_process, runner};
 
 /// Becomes the first process of a runner.
@@ -48,6 +51,10 @@ fn ended(result: anyhow::Result<()>) -> ExitCode {
 fn cannot_become(result: anyhow::Result<Infallible>) -> ExitCode {
     let Err(error) = result;
     say(&error);
+    if error.downcast_ref::<ImageFault>().is_some() {
+        let words = LastWords::new(Reason::ImageMissing, &format!("{error:#}"));
+        let _ = writeln!(std::io::stderr(), "{words}");
+    }
     ExitCode::from(CANNOT_START)
 }
 

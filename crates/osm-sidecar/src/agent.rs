@@ -4,10 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use futures::FutureExt;
 use osm_ads::Notice;
 use osm_ads::client::{self, Client, Connection, ConnectionState};
 use osm_runtime::{Tasks, clock};
+use osm_startup::Reason;
 use osm_xds::{Replica, Resources, SessionStatus};
+use tokio::net::UnixListener;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataValue;
@@ -21,6 +24,7 @@ use crate::downstream::{self, ForEnvoy};
 use crate::envoy::Supervisor;
 use crate::envoy_admin::EnvoyAdmin;
 use crate::farewell::Farewell;
+use crate::fault::Fault;
 use crate::gate::{self, Obstacle};
 use crate::identity::{self, Current, known_roots};
 use crate::last_good::saver::Saver;
@@ -36,6 +40,7 @@ use crate::pulse::Pulse;
 use crate::quit::Quit;
 use crate::reaper::Children;
 use crate::relay::{self, Inputs, Outputs};
+use crate::reporter::Reporter;
 use crate::state_dir::StateDir;
 
 /// How long the parts may take to end once Envoy is gone.
@@ -89,17 +94,15 @@ pub async fn run(
 ) -> anyhow::Result<()> {
     // The application may be connecting already.
     let guards = Guards::bind(config.park.clone());
-    let state_dir = StateDir::prepare(&config.state_dir)?;
-    let socket = state_dir.listen(&state_dir.xds_socket())?;
-    write_bootstrap(&config, &state_dir)?;
+    let (state_dir, socket) = prepare_state_dir(&config)
+        .with_context(|| Fault::new(Reason::StateDirUnusable, "the sidecar's own directory cannot be used"))?;
     let found = find_last_good(&config, &state_dir)?;
     let admin = EnvoyAdmin::new(state_dir.admin_socket());
     let (tasks, wires) = (Tasks::new(), Wires::new(&found));
     let stop = tasks.stop();
     let (events, counts) = (wires.events.0, Arc::new(Counts::default()));
 
-    let observed = observer::run(wires.events.1, wires.status.0, stop.clone());
-    tasks.spawn("observer", info_span!("observer"), observed);
+    tasks.spawn("observer", info_span!("observer"), observer::run(wires.events.1, wires.status.0, stop.clone()));
     if let Some(saver) = saver(&config, &state_dir, &found, wires.good.1) {
         tasks.spawn("saver", info_span!("saver"), saver.run(stop.clone()));
     }
@@ -110,6 +113,9 @@ pub async fn run(
     tasks.spawn("application's probes", info_span!("probes"), probed);
     let certified = identity::run(controller.clone(), wires.workload.0, events.clone(), stop.clone());
     tasks.spawn("identity", info_span!("identity"), certified);
+    let (workload, status) = (wires.workload.1.clone(), wires.status.1.clone());
+    let reporter = Reporter { controller: controller.clone(), workload, status, events: events.clone() };
+    tasks.spawn("reporter", info_span!("reporter"), reporter.run(stop.clone()));
     let upstream = Client {
         node: osm_ads::Node { id: pod.id(), cluster: String::new(), user_agent: "osm-sidecar".to_owned() },
         connect: connect(controller, wires.workload.1.clone()),
@@ -119,11 +125,7 @@ pub async fn run(
         notice: wires.notice.0,
         state: wires.connection.0,
     };
-    let followed = client::run(upstream, stop.clone());
-    tasks.spawn("upstream", info_span!("upstream"), async move {
-        followed.await;
-        Ok(())
-    });
+    tasks.spawn("upstream", info_span!("upstream"), client::run(upstream, stop.clone()).map(Ok));
     let inputs = Inputs {
         copy: wires.copy.1,
         connection: wires.connection.1,
@@ -160,6 +162,13 @@ pub async fn run(
     stop.cancel();
     let ended = tasks.wait(END_LIMIT).await;
     supervised.and(ended)
+}
+
+fn prepare_state_dir(config: &Config) -> anyhow::Result<(StateDir, UnixListener)> {
+    let state_dir = StateDir::prepare(&config.state_dir)?;
+    let socket = state_dir.listen(&state_dir.xds_socket())?;
+    write_bootstrap(config, &state_dir)?;
+    Ok((state_dir, socket))
 }
 
 /// What an earlier life of the agent left, with a word to the log. What is not to be used ever is removed.

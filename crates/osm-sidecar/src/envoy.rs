@@ -15,6 +15,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::EnvoyConfig;
+use crate::envoy_log::LastLine;
 use crate::farewell::Farewell;
 use crate::gate;
 use crate::observer::Event;
@@ -25,6 +26,9 @@ use crate::restarts::Restarts;
 
 /// How long Envoy may take to exit after SIGTERM before it is killed.
 const EXIT_LIMIT: Duration = Duration::from_secs(2);
+
+/// A program that is not there now will hardly be there in a moment.
+const UNSTARTABLE_DELAY: Duration = Duration::from_secs(1);
 
 /// Everything that Envoy's process needs.
 #[derive(Debug)]
@@ -51,8 +55,8 @@ pub struct Supervisor {
 
 /// Why a run was over.
 enum End {
-    /// The process ended, and how.
-    Exited(String),
+    /// The process ended by itself, or was killed because it did not answer any more.
+    Exited { status: ExitStatus, is_hung: bool },
     /// The sidecar is asked to stop.
     Asked,
     /// The pod's work is done, and the sidecar keeps it from completing.
@@ -67,20 +71,31 @@ impl Supervisor {
         let (mut restarts, mut rng) = (Restarts::default(), chance::generator());
         for run in 1.. {
             let started = clock::monotonic();
-            let mut child = self.start().with_context(|| format!("starting {}", self.config.program.display()))?;
+            let mut child = match self.start() {
+                Ok(child) => child,
+                Err(error) => {
+                    let why = format!("{}: {error}", self.config.program.display());
+                    let delay = restarts.delay_after(Duration::ZERO, &mut rng).max(UNSTARTABLE_DELAY);
+                    tracing::error!(why, retry_in_ms = delay.as_millis(), "Envoy cannot be started");
+                    self.report(gate::Envoy::Unstartable(why)).await;
+                    tokio::select! {
+                        () = sleep(delay) => continue,
+                        () = asked.cancelled() => return Ok(()),
+                        () = failed.cancelled() => return Ok(()),
+                    }
+                }
+            };
+            let last_words = LastLine::of(&mut child.process);
             let pid = child.process.id().unwrap_or(0);
             tracing::info!(pid, run, "Envoy is started");
             self.report(gate::Envoy::Running { run, pid }).await;
             match self.until_end(&mut child, run, &asked, &failed).await? {
-                End::Exited(why) => {
+                End::Exited { status, is_hung } => {
                     drop(child);
+                    let why = why(status, is_hung, &last_words.take().await);
                     let delay = restarts.delay_after(started.elapsed(), &mut rng);
-                    tracing::warn!(
-                        run,
-                        why,
-                        restart_in_ms = delay.as_millis(),
-                        "Envoy ended, though nobody asked it to"
-                    );
+                    let restart_in_ms = delay.as_millis();
+                    tracing::warn!(run, why, restart_in_ms, "Envoy ended, though nobody asked it to");
                     self.report(gate::Envoy::Ended(why)).await;
                     tokio::select! {
                         () = sleep(delay) => {}
@@ -88,31 +103,28 @@ impl Supervisor {
                         () = failed.cancelled() => return Ok(()),
                     }
                 }
-                End::Asked => {
-                    tokio::select! {
-                        () = self.farewell.clone().run() => {}
-                        _ = child.process.wait() => {}
-                        () = failed.cancelled() => {}
-                    }
-                    self.parking.close().await;
-                    return stop(&mut child).await;
-                }
+                End::Asked => return self.leave(child, self.farewell.clone(), &failed).await,
                 End::Done => {
                     tracing::info!("the pod's work is done");
                     let mut farewell = self.farewell.clone();
                     farewell.config.with_application = None;
-                    tokio::select! {
-                        () = farewell.run() => {}
-                        _ = child.process.wait() => {}
-                        () = failed.cancelled() => {}
-                    }
-                    self.parking.close().await;
-                    return stop(&mut child).await;
+                    return self.leave(child, farewell, &failed).await;
                 }
                 End::Failed => return stop(&mut child).await,
             }
         }
         Ok(())
+    }
+
+    /// Takes leave of everybody who is connected, then stops Envoy.
+    async fn leave(&self, mut child: OwnChild, farewell: Farewell, failed: &CancellationToken) -> anyhow::Result<()> {
+        tokio::select! {
+            () = farewell.run() => {}
+            _ = child.process.wait() => {}
+            () = failed.cancelled() => {}
+        }
+        self.parking.close().await;
+        stop(&mut child).await
     }
 
     fn start(&self) -> std::io::Result<OwnChild> {
@@ -125,7 +137,7 @@ impl Supervisor {
         // Connections of a changed filter chain go on for this long, by default 10 minutes: so long would a revoked
         // grant still be used. A stop does not depend on it; it tells everybody at once, as there is little time.
         command.args(["--drain-time-s", &connection_drain.as_secs().to_string(), "--drain-strategy", "immediate"]);
-        command.stdin(Stdio::null()).kill_on_drop(true);
+        command.stdin(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
         self.children.spawn(&mut command)
     }
 
@@ -141,9 +153,7 @@ impl Supervisor {
             // All of these are cancel safe.
             let hung = tokio::select! {
                 ended = child.process.wait() => {
-                    let ended = describe(ended.context("waiting for Envoy")?);
-                    let why = if is_hung { format!("did not answer any more and {ended}") } else { ended };
-                    return Ok(End::Exited(why));
+                    return Ok(End::Exited { status: ended.context("waiting for Envoy")?, is_hung });
                 }
                 () = failed.cancelled() => return Ok(End::Failed),
                 () = asked.cancelled() => return Ok(End::Asked),
@@ -173,6 +183,18 @@ async fn stop(child: &mut OwnChild) -> anyhow::Result<()> {
         child.process.kill().await.context("killing Envoy")?;
     }
     Ok(())
+}
+
+/// How it ended, and what it said last.
+fn with_last_words(how: String, said: &str) -> String {
+    if said.is_empty() { how } else { format!("{how}, and said: {said}") }
+}
+
+fn why(status: ExitStatus, is_hung: bool, last_words: &str) -> String {
+    // Who is killed has no last words; what it said before is about something else.
+    let is_killed = status.signal() == Some(Signal::SIGKILL as i32);
+    let ended = if is_killed { describe(status) } else { with_last_words(describe(status), last_words) };
+    if is_hung { format!("did not answer any more and {ended}") } else { ended }
 }
 
 fn describe(status: ExitStatus) -> String {

@@ -12,7 +12,8 @@ use crate::park::twins::PULSE_STATISTICS;
 
 /// The numbers that the gate needs.
 const GATE_STATS: &str = "/stats?filter=^(listener_manager\\.(workers_started|total_listeners_active|\
-                          total_listeners_warming)|cluster_manager\\.warming_clusters)$";
+                          total_listeners_warming)|cluster_manager\\.warming_clusters|\
+                          listener\\.[^/]*_15001\\.downstream_cx_total)$";
 
 /// What listeners and HTTP connection managers have open.
 const ACTIVITY_STATS: &str = "/stats?filter=^(listener|http)\\..*downstream_(cx|rq)_active$";
@@ -52,6 +53,7 @@ impl EnvoyAdmin {
             listeners_active: number(&text, "listener_manager.total_listeners_active"),
             listeners_warming: number(&text, "listener_manager.total_listeners_warming"),
             clusters_warming: number(&text, "cluster_manager.warming_clusters"),
+            connections: connections(&text),
         })
     }
 
@@ -81,6 +83,12 @@ impl EnvoyAdmin {
 fn number(text: &str, name: &str) -> u64 {
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
     line.and_then(|value| value.trim().parse().ok()).unwrap_or(0)
+}
+
+/// The connections that outbound listeners have taken, whatever address they are bound to.
+fn connections(text: &str) -> u64 {
+    let lines = text.lines().filter(|line| line.starts_with("listener."));
+    lines.filter_map(|line| line.split_once("_15001.downstream_cx_total: ")?.1.trim().parse::<u64>().ok()).sum()
 }
 
 /// Requests, and connections that are not HTTP. An idle HTTP connection interrupts nobody when it is closed. Envoy
@@ -113,6 +121,14 @@ mod tests {
         assert_eq!(number(text, "listener_manager.total_listeners_active"), 2);
         assert_eq!(number(text, "listener_manager.total_listeners"), 0);
         assert_eq!(number(text, "cluster_manager.warming_clusters"), 0);
+    }
+
+    #[test]
+    fn connections_are_those_of_every_outbound_listener() {
+        let text = "cluster_manager.warming_clusters: 7\n\
+                    listener.0.0.0.0_15001.downstream_cx_total: 2\n\
+                    listener.[__]_15001.downstream_cx_total: 3\n";
+        assert_eq!(connections(text), 5);
     }
 
     #[test]

@@ -10,19 +10,20 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use jiff::Timestamp;
-use serde::Serialize;
+use osm_startup::Reason;
 
 pub use facts::{
-    Acknowledged, Answer, Configuration, Envoy, Facts, Identity, LISTENERS, Lacking, Obstacle, Owner, Rejected, Term,
-    Upstream,
+    Acknowledged, Answer, Configuration, Envoy, Facts, Identity, LISTENERS, Lacking, Obstacle, Rejected, Term, Upstream,
 };
+pub use osm_startup::Owner;
 
 /// One thing that must happen before the gate opens.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Missing {
     /// Stays the same while the words change.
-    #[serde(skip)]
     pub cause: Cause,
+    /// Why it is missing, for programs.
+    pub reason: Reason,
     /// For the one who waits.
     pub what: String,
     /// Who must act.
@@ -64,6 +65,13 @@ pub struct Gate {
     has_opened: bool,
 }
 
+impl Missing {
+    /// The same in the words in which everybody is told.
+    pub fn said(&self) -> osm_startup::Missing {
+        osm_startup::Missing::new(self.reason, &*self.what, self.since)
+    }
+}
+
 impl Gate {
     /// Whether the sidecar is programmed.
     pub fn is_open(&self) -> bool {
@@ -88,16 +96,16 @@ impl Gate {
         let missing: Vec<Missing> = lacks(facts, self.programmed_run)
             .into_iter()
             .chain(upstreams.map(|obstacle| (Cause::Upstream, obstacle)))
-            .map(|(cause, Obstacle { owner, what })| {
+            .map(|(cause, Obstacle { reason, what })| {
                 let since = since.get(&cause).copied().unwrap_or(facts.now);
-                Missing { cause, what, owner, since }
+                Missing { cause, reason, what, owner: reason.owner(), since }
             })
             .collect();
         let is_open = missing.is_empty();
         let has_ended = matches!(facts.upstream.configuration, Configuration::Ended(_));
         let programmed_run = match facts.envoy {
             Envoy::Running { run, .. } if is_open || (self.programmed_run == Some(run) && !has_ended) => Some(run),
-            Envoy::Running { .. } | Envoy::Absent | Envoy::Ended(_) => None,
+            Envoy::Running { .. } | Envoy::Absent | Envoy::Unstartable(_) | Envoy::Ended(_) => None,
         };
         Gate { missing, programmed_run, is_open, has_opened: self.has_opened || is_open }
     }
@@ -126,11 +134,16 @@ fn lacks(facts: &Facts, programmed_run: Option<u64>) -> Vec<(Cause, Obstacle)> {
     let run = match &facts.envoy {
         Envoy::Running { run, .. } => *run,
         Envoy::Absent => {
-            lacks.push((Cause::Process, envoy("Envoy is not started yet".to_owned())));
+            lacks.push((Cause::Process, obstacle(Reason::EnvoyPending, "Envoy is not started yet")));
+            return lacks;
+        }
+        Envoy::Unstartable(why) => {
+            lacks.push((Cause::Process, obstacle(Reason::EnvoyUnstartable, format!("Envoy cannot be started: {why}"))));
             return lacks;
         }
         Envoy::Ended(why) => {
-            lacks.push((Cause::Process, envoy(format!("Envoy {why}; it is started again"))));
+            let what = format!("Envoy {why}; it is started again");
+            lacks.push((Cause::Process, obstacle(Reason::EnvoyEnded, what)));
             return lacks;
         }
     };
@@ -138,11 +151,16 @@ fn lacks(facts: &Facts, programmed_run: Option<u64>) -> Vec<(Cause, Obstacle)> {
         return lacks;
     }
     match &facts.session {
-        None => lacks.push((Cause::Acknowledgement, envoy("Envoy has not asked for its configuration yet".to_owned()))),
+        None => {
+            let what = "Envoy has not asked for its configuration yet";
+            lacks.push((Cause::Acknowledgement, obstacle(Reason::EnvoyUnacknowledged, what)));
+        }
         Some(session) => lacks.extend(unacknowledged(session, is_complete)),
     }
     match facts.answer.as_ref().filter(|answer| answer.run == run) {
-        None => lacks.push((Cause::Answer, envoy("Envoy does not answer on its admin socket yet".to_owned()))),
+        None => {
+            lacks.push((Cause::Answer, obstacle(Reason::EnvoySilent, "Envoy does not answer on its admin socket yet")));
+        }
         Some(answer) => lacks.extend(warming(answer)),
     }
     lacks
@@ -150,31 +168,28 @@ fn lacks(facts: &Facts, programmed_run: Option<u64>) -> Vec<(Cause, Obstacle)> {
 
 fn certificate(facts: &Facts) -> Option<Obstacle> {
     match &facts.identity {
-        Identity::Asked => Some(Obstacle {
-            owner: Owner::Controller,
-            what: "the workload certificate is asked for and not issued yet".to_owned(),
-        }),
-        Identity::Refused(why) => {
-            Some(Obstacle { owner: why.owner, what: format!("the workload certificate is not issued: {}", why.what) })
+        Identity::Asked => {
+            Some(obstacle(Reason::CertificatePending, "the workload certificate is asked for and not issued yet"))
         }
-        Identity::Held(not_after) | Identity::Restored(not_after) if *not_after <= facts.now => Some(Obstacle {
-            owner: Owner::Controller,
-            what: format!("the workload certificate expired at {not_after} and is not renewed"),
-        }),
+        Identity::Refused(why) => {
+            Some(obstacle(why.reason, format!("the workload certificate is not issued: {}", why.what)))
+        }
+        Identity::Held(not_after) | Identity::Restored(not_after) if *not_after <= facts.now => Some(obstacle(
+            Reason::CertificateExpired,
+            format!("the workload certificate expired at {not_after} and is not renewed"),
+        )),
         Identity::Held(_) | Identity::Restored(_) => None,
     }
 }
 
 fn configuration(upstream: &Upstream) -> Option<Obstacle> {
-    let Obstacle { owner, what } = match &upstream.obstacle {
+    let Obstacle { reason, what } = match &upstream.obstacle {
         Some(why) => why.clone(),
-        None if upstream.is_connected => Obstacle {
-            owner: Owner::Controller,
-            what: "connected to the controller, which has not sent this pod's configuration yet; \
-                   it may not know the pod yet"
-                .to_owned(),
-        },
-        None => Obstacle { owner: Owner::Controller, what: "connecting to the controller".to_owned() },
+        None if upstream.is_connected => obstacle(
+            Reason::ConfigurationPending,
+            "connected to the controller, which has not sent this pod's configuration yet; it may not know the pod yet",
+        ),
+        None => obstacle(Reason::ConfigurationPending, "connecting to the controller"),
     };
     let what = match &upstream.configuration {
         Configuration::LastGood(_) | Configuration::Told => return None,
@@ -187,17 +202,23 @@ fn configuration(upstream: &Upstream) -> Option<Obstacle> {
              until {until}"
         ),
     };
-    Some(Obstacle { owner, what })
+    Some(Obstacle { reason, what })
 }
 
 /// So many names are said of each kind.
 const NAMES_SHOWN: usize = 5;
 
+/// In Envoy's words, which are the kernel's.
+const ADDRESS_TAKEN: &str = "Address already in use";
+
 fn unacknowledged(session: &Acknowledged, is_complete: bool) -> Vec<(Cause, Obstacle)> {
     let mut lacks = Vec::new();
     for rejected in &session.rejected {
         let what = format!("Envoy rejected {} {}: {}", rejected.kind, listed(&rejected.names), rejected.message);
-        lacks.push((Cause::Rejection, Obstacle { owner: Owner::Controller, what }));
+        // Nothing is wrong with a listener whose port somebody else has.
+        let is_taken = rejected.message.contains(ADDRESS_TAKEN);
+        let reason = if is_taken { Reason::PortInUse } else { Reason::ConfigurationRejected };
+        lacks.push((Cause::Rejection, Obstacle { reason, what }));
     }
     let mut unanswered = Vec::new();
     if !session.pending.is_empty() {
@@ -208,11 +229,11 @@ fn unacknowledged(session: &Acknowledged, is_complete: bool) -> Vec<(Cause, Obst
         unanswered.push(format!("Envoy has not asked for {ty} {}", listed(names)));
     }
     if !unanswered.is_empty() {
-        lacks.push((Cause::Acknowledgement, envoy(unanswered.join("; "))));
+        lacks.push((Cause::Acknowledgement, obstacle(Reason::EnvoyUnacknowledged, unanswered.join("; "))));
     }
     if is_complete && !session.absent_listeners.is_empty() {
         let what = format!("the controller has not sent {}", session.absent_listeners.join(", "));
-        lacks.push((Cause::Listener, Obstacle { owner: Owner::Controller, what }));
+        lacks.push((Cause::Listener, obstacle(Reason::ConfigurationIncomplete, what)));
     }
     lacks
 }
@@ -225,7 +246,7 @@ fn listed(names: &[String]) -> String {
 }
 
 fn warming(answer: &Answer) -> Option<(Cause, Obstacle)> {
-    let Answer { state, has_workers, listeners_active, listeners_warming, clusters_warming, run: _ } = answer;
+    let Answer { state, has_workers, listeners_active, listeners_warming, clusters_warming, .. } = answer;
     let is_done = state == "LIVE"
         && *has_workers
         && *listeners_active >= LISTENERS.len() as u64
@@ -236,7 +257,7 @@ fn warming(answer: &Answer) -> Option<(Cause, Obstacle)> {
         "Envoy is {state}, workers {workers}, {listeners_active} listeners active, {listeners_warming} listeners and \
          {clusters_warming} clusters warming"
     );
-    (!is_done).then(|| (Cause::Warming, envoy(what)))
+    (!is_done).then(|| (Cause::Warming, obstacle(Reason::EnvoyWarming, what)))
 }
 
 /// The services that the pod asked to wait for; a start only.
@@ -251,14 +272,12 @@ fn upstreams(facts: &Facts) -> Option<Obstacle> {
         Some(until) => format!(", until {until} at most"),
         None => String::new(),
     };
-    Some(Obstacle {
-        owner: Owner::Upstream,
-        what: format!("it is to wait for other services: {}{until}", lines.join("; ")),
-    })
+    let what = format!("it is to wait for other services: {}{until}", lines.join("; "));
+    Some(obstacle(Reason::UpstreamWithoutEndpoints, what))
 }
 
-fn envoy(what: String) -> Obstacle {
-    Obstacle { owner: Owner::Envoy, what }
+fn obstacle(reason: Reason, what: impl Into<String>) -> Obstacle {
+    Obstacle { reason, what: what.into() }
 }
 
 #[cfg(test)]

@@ -1,29 +1,34 @@
 //! The workload's certificate: a key made here, a request with the pod's token, and the next one in time.
 
 use std::fmt;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use axum::body::Bytes;
-use http::{Request, StatusCode, header};
-use http_body_util::{BodyExt, Full, Limited};
+use http::StatusCode;
 use jiff::Timestamp;
 use osm_pki::{KeyAndCsr, TrustBundle, renew_at};
 use osm_runtime::{Backoff, chance, clock};
+use osm_startup::Reason;
 use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tonic::transport::Channel;
-use tower::{Service, ServiceExt};
 use zeroize::Zeroizing;
 
 use crate::complaint::Complaint;
 use crate::config::Controller;
 use crate::controller::{self, chain, not_authenticated, not_permitted};
-use crate::gate::{self, Obstacle, Owner};
+use crate::gate::{self, Obstacle};
 use crate::observer::Event;
+
+/// Where certificates are asked for.
+const PATH: &str = "/v1/certificate";
+
+/// An attempt that takes longer is told of while it lasts.
+const LONG: Duration = Duration::from_secs(1);
 
 /// For the request alone, without connecting.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
@@ -75,6 +80,9 @@ struct Issued {
 #[derive(Deserialize)]
 struct Refusal {
     error: String,
+    /// Its code, if the controller has one.
+    #[serde(default)]
+    reason: String,
 }
 
 /// Keeps a valid certificate in `current` until `stop`. One that is there from an earlier life is replaced as soon as the
@@ -94,8 +102,9 @@ pub async fn run(
     }
     loop {
         let roots = known_roots(&controller, current.borrow().as_deref());
+        let is_held = current.borrow().is_some();
         let attempt = tokio::select! {
-            attempt = ask(&controller, &roots) => attempt,
+            attempt = ask_aloud(&controller, &roots, &events, is_held) => attempt,
             () = stop.cancelled() => return Ok(()),
         };
         let next = match attempt {
@@ -113,7 +122,6 @@ pub async fn run(
                 if complaint.is_due(&obstacle.what, clock::monotonic()) {
                     tracing::warn!(error = obstacle.what, failures, "the workload certificate is not issued");
                 }
-                let is_held = current.borrow().is_some();
                 if !is_held {
                     let _ = events.send(Event::Identity(gate::Identity::Refused(obstacle))).await;
                 }
@@ -148,21 +156,51 @@ pub(crate) async fn until(time: Timestamp) {
     }
 }
 
-async fn ask(controller: &Controller, roots: &str) -> Result<Workload, Obstacle> {
+/// Asks, and says what it takes time with when that is long: whoever waits should not have to wait for a time-out to
+/// know why.
+async fn ask_aloud(
+    controller: &Controller,
+    roots: &str,
+    events: &mpsc::Sender<Event>,
+    is_held: bool,
+) -> Result<Workload, Obstacle> {
+    let is_connected = AtomicBool::new(false);
+    let mut asking = pin!(ask(controller, roots, &is_connected));
+    tokio::select! {
+        asked = &mut asking => return asked,
+        () = sleep(LONG) => {}
+    }
+    if !is_held {
+        let identity = if is_connected.load(Ordering::Relaxed) {
+            gate::Identity::Asked
+        } else {
+            let what = format!("cannot reach {}: no answer for {LONG:?}, still trying", controller.address);
+            gate::Identity::Refused(Obstacle { reason: Reason::ControllerSilent, what })
+        };
+        let _ = events.send(Event::Identity(identity)).await;
+    }
+    asking.await
+}
+
+async fn ask(controller: &Controller, roots: &str, is_connected: &AtomicBool) -> Result<Workload, Obstacle> {
     let authorization = controller::authorization(&controller.token_file).await?;
     let KeyAndCsr { key_pem, csr_pem } = KeyAndCsr::generate().map_err(|error| unusable(chain(&error)))?;
-    let request = Request::post("/v1/certificate")
-        .header(header::CONTENT_TYPE, "application/json")
-        .header(header::AUTHORIZATION, authorization)
-        .body(tonic::body::Body::new(Full::new(Bytes::from(json!({ "csr": csr_pem }).to_string()))))
-        .map_err(|error| unusable(error.to_string()))?;
-    let channel = controller::connect(controller, roots).await?;
-    let answer = timeout(ANSWER_LIMIT, post(channel, request)).await;
-    let (status, body) = answer.map_err(|_| unusable(format!("no answer within {ANSWER_LIMIT:?}")))??;
+    let mut channel = controller::connect(controller, roots).await?;
+    is_connected.store(true, Ordering::Relaxed);
+    let question = json!({ "csr": csr_pem }).to_string();
+    let asked = controller::post(&mut channel, PATH, authorization, question, ANSWER_LIMIT_BYTES);
+    let answer = timeout(ANSWER_LIMIT, asked).await;
+    let (status, body) = answer
+        .map_err(|_| Obstacle {
+            reason: Reason::CertificatePending,
+            what: format!("asked for, and no answer within {ANSWER_LIMIT:?}"),
+        })?
+        .map_err(unusable)?;
     let issued = read(status, &body)?;
     let now = clock::now();
     if issued.not_after <= now {
-        return Err(unusable(format!("it expired at {}, and it is {now} here", issued.not_after)));
+        let what = format!("the one that was issued expired at {}, and it is {now} here", issued.not_after);
+        return Err(Obstacle { reason: Reason::CertificateExpired, what });
     }
     let bundle = TrustBundle::from_pem(&issued.trust_bundle).map_err(|error| unusable(chain(&error)))?;
     Ok(Workload {
@@ -174,52 +212,53 @@ async fn ask(controller: &Controller, roots: &str) -> Result<Workload, Obstacle>
     })
 }
 
-async fn post(mut channel: Channel, request: Request<tonic::body::Body>) -> Result<(StatusCode, Bytes), Obstacle> {
-    let broken = |error: &(dyn std::error::Error + 'static)| unusable(chain(error));
-    let ready = channel.ready().await.map_err(|error| broken(&error))?;
-    let (parts, body) = ready.call(request).await.map_err(|error| broken(&error))?.into_parts();
-    let body = Limited::new(body, ANSWER_LIMIT_BYTES).collect().await.map_err(|error| broken(&*error))?;
-    Ok((parts.status, body.to_bytes()))
-}
-
 fn read(status: StatusCode, body: &[u8]) -> Result<Issued, Obstacle> {
     if status == StatusCode::OK {
         return serde_json::from_slice(body).map_err(|error| unusable(format!("it cannot be read: {error}")));
     }
-    let reason = serde_json::from_slice(body).map_or_else(|_| "no reason given".to_owned(), |r: Refusal| r.error);
+    let refusal = serde_json::from_slice(body);
+    let Refusal { error, reason } =
+        refusal.unwrap_or_else(|_| Refusal { error: "no reason given".to_owned(), reason: String::new() });
+    let named = Reason::of_code(&reason);
     Err(match status {
-        StatusCode::UNAUTHORIZED => not_authenticated(&reason),
-        StatusCode::FORBIDDEN => not_permitted(&reason),
-        other => unusable(format!("{other}: {reason}")),
+        StatusCode::UNAUTHORIZED => not_authenticated(named, &error),
+        StatusCode::FORBIDDEN => not_permitted(named, &error),
+        other => {
+            let obstacle = unusable(format!("{other}: {error}"));
+            Obstacle { reason: named.unwrap_or(obstacle.reason), ..obstacle }
+        }
     })
 }
 
 fn unusable(why: String) -> Obstacle {
-    Obstacle { owner: Owner::Controller, what: format!("the controller's answer cannot be used: {why}") }
+    Obstacle { reason: Reason::CertificateRefused, what: format!("the controller's answer cannot be used: {why}") }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn refusal(status: StatusCode, body: &str) -> (Owner, String) {
+    fn refusal(status: StatusCode, body: &str) -> (Reason, String) {
         let obstacle = read(status, body.as_bytes()).err().unwrap();
-        (obstacle.owner, obstacle.what)
+        (obstacle.reason, obstacle.what)
     }
 
     #[test]
     fn refusals_say_whose_turn_it_is_in_the_controllers_words() {
         assert_eq!(
-            refusal(StatusCode::UNAUTHORIZED, r#"{"error":"the token expired"}"#),
-            (Owner::Token, "the controller does not accept the pod's token (401): the token expired".into())
+            refusal(StatusCode::UNAUTHORIZED, r#"{"error":"the token expired","reason":"token-expired"}"#),
+            (Reason::TokenExpired, "the controller does not accept the pod's token (401): the token expired".into())
         );
         assert_eq!(
             refusal(StatusCode::FORBIDDEN, r#"{"error":"no such pod"}"#),
-            (Owner::Token, "the controller refuses this pod's service account (403): no such pod".into())
+            (Reason::TokenRefused, "the controller refuses this pod's service account (403): no such pod".into())
         );
         assert_eq!(
             refusal(StatusCode::BAD_GATEWAY, "<html>"),
-            (Owner::Controller, "the controller's answer cannot be used: 502 Bad Gateway: no reason given".into())
+            (
+                Reason::CertificateRefused,
+                "the controller's answer cannot be used: 502 Bad Gateway: no reason given".into()
+            )
         );
         assert!(refusal(StatusCode::OK, "{}").1.contains("it cannot be read: missing field `certificateChain`"));
     }

@@ -11,7 +11,9 @@ pub mod controller;
 pub mod downstream;
 pub mod envoy;
 pub mod envoy_admin;
+mod envoy_log;
 pub mod farewell;
+pub mod fault;
 pub mod gate;
 pub mod identity;
 pub mod init;
@@ -28,6 +30,7 @@ pub mod quit;
 pub mod ready;
 pub mod reaper;
 pub mod relay;
+mod reporter;
 pub mod restarts;
 #[cfg(test)]
 mod scratch;

@@ -10,8 +10,10 @@ use clap::{Args, Parser, Subcommand};
 use nix::sys::stat::{Mode, umask};
 use osm_redirect::Redirect;
 use osm_runtime::{Tasks, Version, telemetry};
+use osm_sidecar::fault::{self, Fault};
 use osm_sidecar::reaper::Children;
 use osm_sidecar::{AgentArgs, Config, Listeners, agent, init, merged, probes, ready};
+use osm_startup::{LastWords, Reason};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
@@ -58,6 +60,10 @@ enum Command {
     Version,
 }
 
+/// For whoever asks why connections of a pod were refused.
+const WITHOUT_HOLD: &str = "the node's kernel cannot match sockets, so connections are refused instead of held while \
+                             the proxy does not listen";
+
 /// Where `merged` says that it has installed the rules.
 #[derive(Args)]
 struct Mark {
@@ -67,21 +73,34 @@ struct Mark {
 }
 
 fn main() -> ExitCode {
-    let ended = match Cli::parse().command {
-        Command::Init { redirect } => install(&redirect),
-        Command::Agent(args) => run_agent(*args),
-        Command::Merged { redirect, mark } => run_merged(&redirect, &mark.state_dir),
+    let (ended, otherwise) = match Cli::parse().command {
+        Command::Init { redirect } => (install(&redirect), Reason::InitFailed),
+        Command::Agent(args) => (run_agent(*args), Reason::SidecarEnded),
+        Command::Merged { redirect, mark } => (run_merged(&redirect, &mark.state_dir), Reason::InitFailed),
         Command::Installed { mark, limit_seconds } => {
-            wait_until_installed(&mark.state_dir, Duration::from_secs(limit_seconds.into()))
+            return answered(wait_until_installed(&mark.state_dir, Duration::from_secs(limit_seconds.into())));
         }
-        Command::Ready { agent } => ask_whether_ready(agent),
+        Command::Ready { agent } => return answered(ask_whether_ready(agent)),
         Command::Version => {
             let Version { version, git_commit, build_date } = Version::of_this_build();
             say(&format!("Version: {version}; Commit: {git_commit}; Date: {build_date}"));
-            Ok(())
+            return ExitCode::SUCCESS;
         }
     };
     match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let words = fault::last_words(&error, otherwise);
+            complain(&words.to_string());
+            fault::leave(&words);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// For questions about the sidecar, which are no part of its life and leave no last words.
+fn answered(answer: anyhow::Result<()>) -> ExitCode {
+    match answer {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             complain(&format!("error: {error:#}"));
@@ -95,6 +114,9 @@ fn install(redirect: &Redirect) -> anyhow::Result<()> {
     init::let_listeners_inherit();
     if installed.without_hold.is_some() {
         complain(&installed.to_string());
+        let words = LastWords::new(Reason::HoldUnavailable, WITHOUT_HOLD);
+        complain(&words.to_string());
+        fault::leave(&words);
     } else {
         say(&installed.to_string());
     }
@@ -141,7 +163,11 @@ fn run_agent(args: AgentArgs) -> anyhow::Result<()> {
         let signals = Tasks::new();
         signals.stop_on_signals()?;
         let bind = async |what, address| {
-            TcpListener::bind(address).await.with_context(|| format!("listening on {address} for {what}"))
+            let bound = TcpListener::bind(address).await;
+            bound.map_err(|error| {
+                let fault = Fault::listening(&error, address, what);
+                anyhow::Error::from(error).context(fault)
+            })
         };
         let listeners = Listeners {
             status: bind("status", status).await?,

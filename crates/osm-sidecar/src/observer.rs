@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use osm_xds::ResourceType;
 
-use crate::gate::{self, Acknowledged, Answer, Configuration, Facts, Gate, Rejected};
+use crate::gate::{self, Acknowledged, Answer, Configuration, Facts, Gate, Obstacle, Rejected};
 use crate::timeline::{Step, Timeline};
 
 /// Reports that may wait to be taken in. More only wait while the observer is starved of processor time.
@@ -34,6 +34,8 @@ pub enum Event {
     Answer(Answer),
     /// What Envoy has acknowledged; `None` when its stream has ended.
     Acknowledged(Option<Acknowledged>),
+    /// What the controller says is in this pod's way, if it says something.
+    Told(Option<Obstacle>),
     /// Time has passed: certificates expire without anybody saying so.
     Tick,
 }
@@ -56,6 +58,8 @@ pub struct Status {
 pub struct Observer {
     facts: Facts,
     status: Status,
+    /// What the controller says is in the way.
+    told: Option<Obstacle>,
 }
 
 impl Observer {
@@ -71,7 +75,7 @@ impl Observer {
         };
         let mut status = Status { gate: Gate::default().after(&facts), ..Status::default() };
         status.timeline.note(Step::AgentStarted, now);
-        Observer { facts, status }
+        Observer { facts, status, told: None }
     }
 
     /// What is known.
@@ -104,19 +108,25 @@ impl Observer {
             }
             Event::Envoy(envoy) => {
                 match &envoy {
-                    gate::Envoy::Absent => {}
+                    gate::Envoy::Absent | gate::Envoy::Unstartable(_) => {}
                     gate::Envoy::Running { .. } => self.note(Step::EnvoyStarted),
                     gate::Envoy::Ended(why) => self.note(Step::EnvoyEnded(why.clone())),
                 }
                 self.facts.envoy = envoy;
             }
-            Event::Answer(answer) => self.facts.answer = Some(answer),
+            Event::Answer(answer) => {
+                if answer.connections > 0 {
+                    self.note(Step::FirstConnection);
+                }
+                self.facts.answer = Some(answer);
+            }
             Event::Acknowledged(session) => {
                 if let Some(session) = &session {
                     self.status.rejected = [session.rejected.as_slice(), &session.replaced].concat();
                 }
                 self.facts.session = session;
             }
+            Event::Told(told) => self.told = told,
             Event::Tick => {}
         }
         self.note_acknowledged();
@@ -124,6 +134,9 @@ impl Observer {
     }
 
     fn judge(&mut self) {
+        // It was said over a stream that is open; without one, that is what is in the way.
+        let told = self.told.clone().filter(|_| self.status.upstream.is_connected);
+        self.facts.upstream.obstacle = self.status.upstream.obstacle.clone().or(told);
         let gate = self.status.gate.after(&self.facts);
         if gate.is_open() && !self.status.gate.is_open() {
             self.note(Step::Programmed);

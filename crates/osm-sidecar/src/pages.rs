@@ -11,13 +11,14 @@ use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
 use jiff::Timestamp;
 use osm_runtime::{admin, clock};
+use osm_startup::{AgentReport, Missing};
 use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::envoy_admin::EnvoyAdmin;
-use crate::gate::{self, Configuration, Missing, Rejected, Term, Upstream};
+use crate::gate::{self, Configuration, Gate, Rejected, Term, Upstream};
 use crate::last_good::whole_seconds;
 use crate::memory;
 use crate::observer::Status;
@@ -62,8 +63,8 @@ pub struct Shown {
 
 /// The body of `503` while the gate is closed.
 #[derive(Serialize)]
-struct NotReady<'a> {
-    missing: &'a [Missing],
+struct NotReady {
+    missing: Vec<Missing>,
 }
 
 /// The body of the start-up page.
@@ -73,7 +74,7 @@ struct Startup<'a> {
     #[serde(flatten)]
     timeline: &'a Timeline,
     is_programmed: bool,
-    missing: &'a [Missing],
+    missing: Vec<Missing>,
     rejected: &'a [Rejected],
     last_good: Option<LastGoodStanding<'a>>,
     parked: Standing,
@@ -126,15 +127,46 @@ async fn ready(State(shown): State<Shown>) -> Response {
     if status.gate.is_open() {
         return (StatusCode::OK, programmed(&status.upstream, clock::now())).into_response();
     }
-    (StatusCode::SERVICE_UNAVAILABLE, Json(NotReady { missing: status.gate.missing() })).into_response()
+    (StatusCode::SERVICE_UNAVAILABLE, Json(NotReady { missing: missing(&status.gate) })).into_response()
 }
 
 async fn startup(State(shown): State<Shown>) -> Response {
     let (status, parked) = (shown.status.borrow().clone(), shown.counts.standing());
     let Status { gate, timeline, rejected, upstream } = &*status;
     let last_good = last_good(upstream, clock::now());
-    Json(Startup { timeline, is_programmed: gate.is_open(), missing: gate.missing(), rejected, last_good, parked })
+    Json(Startup { timeline, is_programmed: gate.is_open(), missing: missing(gate), rejected, last_good, parked })
         .into_response()
+}
+
+/// The same as a report to the controller.
+pub(crate) fn report(status: &Status) -> AgentReport {
+    let Status { gate, timeline, .. } = status;
+    let ms = |at: Option<UnixMs>| at.map(|UnixMs(ms)| ms);
+    let acknowledged = timeline.acknowledged.iter().map(|(kind, UnixMs(at))| (kind.to_string(), *at));
+    let restarts = timeline.envoy_restarts.iter().map(|restart| osm_startup::Restart {
+        ended: restart.ended.0,
+        reason: restart.reason.clone(),
+        programmed: ms(restart.programmed),
+    });
+    AgentReport {
+        agent_started: ms(timeline.agent_started),
+        last_good_restored: ms(timeline.last_good_restored),
+        identity_issued: ms(timeline.identity_issued),
+        controller_connected: ms(timeline.controller_connected),
+        first_resources: ms(timeline.first_resources),
+        envoy_started: ms(timeline.envoy_started),
+        acknowledged: acknowledged.collect(),
+        programmed: ms(timeline.programmed),
+        first_connection: ms(timeline.first_connection),
+        envoy_restarts: restarts.collect(),
+        is_programmed: gate.is_open(),
+        missing: missing(gate),
+    }
+}
+
+/// What is missing, in the words in which everybody is told.
+pub(crate) fn missing(gate: &Gate) -> Vec<Missing> {
+    gate.missing().iter().map(|missing| missing.said()).collect()
 }
 
 /// Whose word the pod follows: the usual case in one word.
@@ -283,15 +315,24 @@ mod tests {
         let (code, text) = ask(status_pages(shown.clone()), Method::GET, "/osm-sidecar/ready").await;
         assert_eq!(code, StatusCode::SERVICE_UNAVAILABLE);
         let body: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let said = body["missing"].as_array().unwrap().iter().map(|item| {
+            let text = |key: &str| item[key].as_str().unwrap_or_default().to_owned();
+            (text("reason"), text("owner"), text("what"), text("since"))
+        });
+        let row = |reason: &str, owner: &str, what: &str| {
+            (reason.to_owned(), owner.to_owned(), what.to_owned(), "2030-03-17T17:46:40Z".to_owned())
+        };
         assert_eq!(
-            body,
-            serde_json::json!({ "missing": [
-                { "what": "the workload certificate is asked for and not issued yet", "owner": "osm-controller",
-                  "since": "2030-03-17T17:46:40Z" },
-                { "what": "no configuration: connecting to the controller", "owner": "osm-controller",
-                  "since": "2030-03-17T17:46:40Z" },
-                { "what": "Envoy is not started yet", "owner": "envoy", "since": "2030-03-17T17:46:40Z" },
-            ] })
+            said.collect::<Vec<_>>(),
+            [
+                row(
+                    "certificate-pending",
+                    "osm-controller",
+                    "the workload certificate is asked for and not issued yet"
+                ),
+                row("configuration-pending", "osm-controller", "no configuration: connecting to the controller"),
+                row("envoy-pending", "sidecar", "Envoy is not started yet"),
+            ]
         );
         let (code, text) = ask(status_pages(shown), Method::GET, "/osm-sidecar/startup").await;
         assert_eq!(code, StatusCode::OK);
@@ -299,5 +340,8 @@ mod tests {
         assert_eq!(body["agentStarted"], serde_json::json!(1_900_000_000_000_i64));
         assert_eq!(body["isProgrammed"], serde_json::json!(false));
         assert_eq!(body["parked"]["outbound"]["waiting"], serde_json::json!(0));
+        // Whoever reads the page and whoever gets a report learn the same.
+        let page: AgentReport = serde_json::from_value(body).unwrap();
+        assert_eq!(page, report(&crate::observer::Observer::new(now).status().clone()));
     }
 }

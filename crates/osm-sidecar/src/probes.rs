@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use crate::fault::Fault;
 use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -35,7 +35,10 @@ pub async fn bind(probes: &[ForwardedProbe]) -> anyhow::Result<ProbeListeners> {
         if let Entry::Vacant(place) = listeners.entry(port) {
             let address = SocketAddr::from(([0, 0, 0, 0], port));
             let listener = TcpListener::bind(address).await;
-            place.insert(listener.with_context(|| format!("listening on {address} for probes"))?);
+            place.insert(listener.map_err(|error| {
+                let fault = Fault::listening(&error, address, "probes");
+                anyhow::Error::from(error).context(fault)
+            })?);
         }
     }
     Ok(listeners)

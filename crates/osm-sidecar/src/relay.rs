@@ -179,6 +179,7 @@ impl Relay {
         let next_run = match envoy {
             gate::Envoy::Running { run, .. } => *run,
             gate::Envoy::Ended(_) => self.last_run + 1,
+            gate::Envoy::Unstartable(_) => self.last_run + 1,
             gate::Envoy::Absent => 1,
         };
         if let gate::Envoy::Running { run, .. } = envoy {

@@ -40,6 +40,8 @@ pub struct Timeline {
     pub acknowledged: BTreeMap<ResourceType, UnixMs>,
     /// The gate opened.
     pub programmed: Option<UnixMs>,
+    /// Envoy had taken a connection of the application; seen up to a second late.
+    pub first_connection: Option<UnixMs>,
     /// How often Envoy ended though nobody asked it to.
     pub envoy_restart_count: u64,
     /// The last of these restarts, oldest first.
@@ -81,6 +83,8 @@ pub enum Step {
     Acknowledged(ResourceType),
     /// The gate opened.
     Programmed,
+    /// Envoy has taken a connection of the application.
+    FirstConnection,
 }
 
 impl Timeline {
@@ -93,6 +97,7 @@ impl Timeline {
             Step::IdentityIssued => first(&mut self.identity_issued, at),
             Step::ControllerConnected => first(&mut self.controller_connected, at),
             Step::FirstResources => first(&mut self.first_resources, at),
+            Step::FirstConnection => first(&mut self.first_connection, at),
             Step::EnvoyStarted => {
                 first(&mut self.envoy_started, at);
                 if let Some(restart) = self.envoy_restarts.back_mut() {
@@ -151,7 +156,7 @@ mod tests {
             serde_json::json!({
                 "agentStarted": 1, "lastGoodRestored": null, "identityIssued": null, "controllerConnected": null,
                 "firstResources": null,
-                "envoyStarted": 2, "acknowledged": { "cluster": 3 }, "programmed": 4, "envoyRestartCount": 1,
+                "envoyStarted": 2, "acknowledged": { "cluster": 3 }, "programmed": 4, "firstConnection": null, "envoyRestartCount": 1,
                 "envoyRestarts": [{ "ended": 10, "reason": "was killed", "started": 11, "programmed": 13 }],
             })
         );

@@ -1,6 +1,6 @@
 //! The driver for one machine: every step is a command of `osm local`, so a scenario that fails can be repeated by hand.
 
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::{fs, process};
 
@@ -16,11 +16,12 @@ const CONTROLLER: &str = "osm-controller";
 pub(crate) struct Machine {
     name: String,
     folder: PathBuf,
+    more_images: String,
 }
 
 impl Machine {
-    pub(crate) fn new(name: &str, folder: &Path) -> Machine {
-        Machine { name: name.to_owned(), folder: folder.to_owned() }
+    pub(crate) fn new(name: &str, folder: &Path, more_images: &str) -> Machine {
+        Machine { name: name.to_owned(), folder: folder.to_owned(), more_images: more_images.to_owned() }
     }
 
     /// Runs `osm local VERB --name LAB ARGUMENTS`.
@@ -41,6 +42,14 @@ impl Machine {
     /// Puts the controller's program where this lab's runner looks for it.
     pub(crate) fn place_controller(&self) -> Result<()> {
         symlink(binary(CONTROLLER)?, self.folder.join(CONTROLLER)).context("placing the controller's program")
+    }
+
+    /// Puts a program in its place that is the controller with more arguments.
+    pub(crate) fn place_controller_with(&self, arguments: &str) -> Result<()> {
+        let path = self.folder.join(CONTROLLER);
+        let text = format!("#!/bin/sh\nexec {} \"$@\" {arguments}\n", binary(CONTROLLER)?.display());
+        fs::write(&path, text).context("placing a script for the controller")?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).context("making it a program")
     }
 
     /// Takes it away: a controller that ends from here on stays down.
@@ -64,7 +73,7 @@ impl Machine {
 impl Driver for Machine {
     fn up(&self, manifests: &Path) -> Result<()> {
         let images = self.folder.join("images.yaml");
-        fs::write(&images, images_of_this_build()?)?;
+        fs::write(&images, images_of_this_build()? + &self.more_images)?;
         self.place_controller()?;
         let controller = ("OSM_CONTROLLER_BIN", &*self.folder.join(CONTROLLER));
         let line = self.line("up", &["--timeout", "60s", "--images", text(&images), "-f", text(manifests)]);

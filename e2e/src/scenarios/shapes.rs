@@ -119,7 +119,7 @@ pub(super) fn sidecar_killed_under_load(choice: &Choice) -> Result<String> {
         })?;
         client.kill_sidecar()?;
         let counts = LoadCounts::of(load)?;
-        let LoadCounts { tried, ok, refused, reset, timed_out, failed, other_status, slowest_ms } = counts;
+        let LoadCounts { tried, ok, refused, reset, timed_out, failed, other_status, slowest_ms, p99_ms: _ } = counts;
         ensure!(tried > 200, "only {tried} connections were tried");
         ensure!(refused == 0 && timed_out == 0 && failed == 0 && other_status == 0, "shape {shape}: {counts:?}");
         ensure!(ok + reset == tried, "shape {shape}: {counts:?}");

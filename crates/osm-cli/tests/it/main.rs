@@ -8,4 +8,5 @@ mod cleanup;
 mod lab;
 mod mesh;
 mod pods;
+mod startup;
 mod words;

@@ -256,3 +256,29 @@ async fn a_replica_that_stops_says_so_first_and_then_lets_its_sessions_go() {
     let ended = tokio::time::timeout(DEADLINE, replica.running.take().unwrap()).await;
     ended.expect("an end in time").unwrap().unwrap();
 }
+
+#[tokio::test]
+async fn a_pod_that_waits_gets_an_event_with_the_reason_once() {
+    let server = cluster().await;
+    let mut held = pod("client-3");
+    held["metadata"]["creationTimestamp"] = "2020-01-01T00:00:00Z".into();
+    held["spec"]["initContainers"] = json!([{ "name": "osm-init" }]);
+    held["spec"]["containers"] = json!([{ "name": "envoy" }, { "name": "main" }]);
+    let waiting = json!({ "waiting": { "reason": "ErrImagePull", "message": "no such image" } });
+    held["status"]["initContainerStatuses"] = json!([
+        { "name": "osm-init", "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": waiting }]);
+    server.put(held);
+    let replica = Replica::ready(&server).await;
+    let events = || server.count_requests("POST /api/v1/namespaces/shop/events");
+    until("an Event", async || (events() > 0).then_some(())).await;
+    // Another replica says the same, and finds that it was said.
+    let _second = Replica::ready(&server).await;
+    until("the same Event again", async || (events() > 1).then_some(())).await;
+    let events = server.list("/api/v1/namespaces/shop/events");
+    let [event] = events.as_slice() else { panic!("not one Event: {events:?}") };
+    assert_eq!(event["reason"], "ImageMissing");
+    assert_eq!(event["involvedObject"]["name"], "client-3");
+    let words = event["message"].as_str().unwrap();
+    assert!(words.starts_with("the pod waits: the image of container osm-init cannot be had: ErrImagePull"), "{words}");
+    drop(replica);
+}

@@ -166,7 +166,12 @@ impl Lab {
 
     /// Asks for a certificate.
     pub(crate) async fn certificate(&self, token: Option<&str>, body: &str) -> (u16, Value) {
-        let mut request = http::Request::post(format!("https://{SERVER_NAME}/v1/certificate"));
+        self.post("/v1/certificate", token, body).await
+    }
+
+    /// Asks what sidecars ask for.
+    pub(crate) async fn post(&self, path: &str, token: Option<&str>, body: &str) -> (u16, Value) {
+        let mut request = http::Request::post(format!("https://{SERVER_NAME}{path}"));
         if let Some(token) = token {
             request = request.header("authorization", format!("Bearer {token}"));
         }

@@ -9,3 +9,4 @@ mod health;
 mod lab;
 mod laws;
 mod pipeline;
+mod startup;

@@ -189,12 +189,10 @@ impl Runner {
         let mut status = self.status();
         let asking = async move {
             if ask_sidecars {
-                let is_there = |pod: &&mut PodStatus| pod.injected.is_some() && pod.phase == Phase::Running;
-                let asked = status.pods.iter_mut().filter(is_there).map(|pod| async {
-                    if let Some(ip) = pod.ip
-                        && let Some(said) = ask_sidecar(ip).await
-                    {
-                        pod.sidecar = Some(said);
+                let asked = status.pods.iter_mut().filter(|pod| runs_sidecar(pod)).map(|pod| async {
+                    if let Some(ip) = pod.ip {
+                        // What it said earlier is no answer.
+                        pod.sidecar = ask_sidecar(ip).await;
                     }
                 });
                 join_all(asked).await;
@@ -264,6 +262,13 @@ impl Runner {
         });
         jobs.collect()
     }
+}
+
+fn runs_sidecar(pod: &PodStatus) -> bool {
+    let runs = |container: &crate::status::ContainerStatus| {
+        container.name == SIDECAR_CONTAINER && container.state == ContainerState::Running
+    };
+    pod.injected.is_some() && pod.containers.iter().any(runs)
 }
 
 /// The objects of these manifests, each call on its own: applying a file later does not take back what it once held.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use osm_startup::Reason;
 use osm_xds::{ResourceType, Resources, SessionStatus};
 use serde::Serialize;
 
@@ -78,27 +79,10 @@ pub struct Term {
 /// Why something is not there, in words for the one who waits, and whose turn it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Obstacle {
-    /// Who can remove it.
-    pub owner: Owner,
+    /// Why, for programs; it says whose turn it is.
+    pub reason: Reason,
     /// What is in the way.
     pub what: String,
-}
-
-/// Who must act.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub enum Owner {
-    /// The control plane, or the network to it.
-    #[serde(rename = "osm-controller")]
-    Controller,
-    /// The pod's token, or the service account behind it.
-    #[serde(rename = "service-account-token")]
-    Token,
-    /// Envoy.
-    #[serde(rename = "envoy")]
-    Envoy,
-    /// A service that the pod asked to wait for.
-    #[serde(rename = "upstream")]
-    Upstream,
 }
 
 /// The process.
@@ -113,6 +97,8 @@ pub enum Envoy {
         /// Its process id.
         pid: u32,
     },
+    /// There is no process, because its program cannot be started, and why. Will be tried again.
+    Unstartable(String),
     /// Ended, and why. Will be started again.
     Ended(String),
 }
@@ -132,6 +118,8 @@ pub struct Answer {
     pub listeners_warming: u64,
     /// Clusters that wait for endpoints or secrets.
     pub clusters_warming: u64,
+    /// Connections of the application that it has taken.
+    pub connections: u64,
 }
 
 /// What Envoy acknowledged.

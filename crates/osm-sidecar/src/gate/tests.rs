@@ -20,6 +20,7 @@ fn programmed() -> Facts {
             listeners_active: 2,
             listeners_warming: 0,
             clusters_warming: 0,
+            connections: 0,
         }),
         session: Some(Acknowledged::default()),
     }
@@ -58,7 +59,7 @@ fn a_certificate_that_is_not_there_says_why() {
         Owner::Controller,
         "the workload certificate is asked for and not issued yet",
     );
-    let refused = Obstacle { owner: Owner::Token, what: "token refused (401): expired".into() };
+    let refused = Obstacle { reason: Reason::TokenExpired, what: "token refused (401): expired".into() };
     check(
         |f| f.identity = Identity::Refused(refused),
         Owner::Token,
@@ -66,7 +67,7 @@ fn a_certificate_that_is_not_there_says_why() {
     );
     check(
         |f| f.identity = Identity::Held(at(0)),
-        Owner::Controller,
+        Owner::Node,
         "the workload certificate expired at 2030-03-17T17:46:40Z and is not renewed",
     );
 }
@@ -75,7 +76,7 @@ fn a_certificate_that_is_not_there_says_why() {
 fn the_controller_that_cannot_be_reached_and_the_one_that_does_not_know_the_pod_are_told_apart() {
     check(
         |f| {
-            let why = Obstacle { owner: Owner::Controller, what: "cannot reach c:1: refused".into() };
+            let why = Obstacle { reason: Reason::ControllerRefused, what: "cannot reach c:1: refused".into() };
             f.upstream = Upstream { obstacle: Some(why), ..Upstream::default() };
         },
         Owner::Controller,
@@ -92,7 +93,7 @@ fn the_controller_that_cannot_be_reached_and_the_one_that_does_not_know_the_pod_
 #[test]
 fn a_last_good_state_does_until_its_end_and_then_says_so() {
     let term = Term { confirmed: at(0), until: at(60) };
-    let unreachable = || Some(Obstacle { owner: Owner::Controller, what: "cannot reach c:1: refused".into() });
+    let unreachable = || Some(Obstacle { reason: Reason::ControllerRefused, what: "cannot reach c:1: refused".into() });
     let upstream = |configuration| Upstream { configuration, is_connected: false, obstacle: unreachable() };
     let from_last_good = |f: &mut Facts| {
         f.upstream = upstream(Configuration::LastGood(term));
@@ -101,7 +102,7 @@ fn a_last_good_state_does_until_its_end_and_then_says_so() {
     assert!(missing(from_last_good).is_empty());
     check(
         |f| f.identity = Identity::Restored(at(0)),
-        Owner::Controller,
+        Owner::Node,
         "the workload certificate expired at 2030-03-17T17:46:40Z and is not renewed",
     );
     check(
@@ -143,6 +144,30 @@ fn a_rejection_is_told_in_envoys_words() {
         Owner::Controller,
         "Envoy rejected listener inbound-listener: no such filter",
     );
+}
+
+#[test]
+fn a_port_that_somebody_else_has_is_no_fault_of_the_configuration() {
+    let rejected = Rejected {
+        kind: ResourceType::Listener,
+        names: vec!["outbound-listener".into()],
+        message: "error adding listener: cannot bind '0.0.0.0:15001': Address already in use".into(),
+    };
+    let mut facts = programmed();
+    facts.session = Some(Acknowledged { rejected: vec![rejected], ..Acknowledged::default() });
+    assert_eq!(Gate::default().after(&facts).missing()[0].reason, Reason::PortInUse);
+}
+
+#[test]
+fn envoy_that_cannot_be_started_and_one_that_ended_are_told_apart() {
+    let reason = |envoy| {
+        let mut facts = programmed();
+        facts.envoy = envoy;
+        Gate::default().after(&facts).missing()[0].reason
+    };
+    assert_eq!(reason(Envoy::Unstartable("no such file".into())), Reason::EnvoyUnstartable);
+    assert_eq!(reason(Envoy::Ended("exited with status 1".into())), Reason::EnvoyEnded);
+    assert_eq!(reason(Envoy::Absent), Reason::EnvoyPending);
 }
 
 #[test]
@@ -217,7 +242,7 @@ fn since_stays_while_the_words_change_and_starts_anew_after_it_was_there() {
     facts.identity = Identity::Asked;
     let first = Gate::default().after(&facts);
     facts.now = at(5);
-    facts.identity = Identity::Refused(Obstacle { owner: Owner::Token, what: "no".into() });
+    facts.identity = Identity::Refused(Obstacle { reason: Reason::TokenRefused, what: "no".into() });
     let second = first.after(&facts);
     assert_eq!((second.missing()[0].since, second.missing()[0].owner), (at(0), Owner::Token));
     facts.identity = Identity::Held(at(86_400));

@@ -13,6 +13,7 @@ fn live(run: u64) -> Event {
         listeners_active: 2,
         listeners_warming: 0,
         clusters_warming: 0,
+        connections: 0,
     })
 }
 
@@ -98,4 +99,33 @@ fn a_start_from_the_last_good_state_is_not_told_as_if_the_controller_had_spoken(
     observer.take_in(complete(), at(7));
     let timeline = &observer.status().timeline;
     assert_eq!((timeline.identity_issued, timeline.first_resources), (Some(UnixMs(6)), Some(UnixMs(7))));
+}
+
+#[test]
+fn what_the_controller_says_is_in_the_way_counts_while_the_stream_is_open() {
+    let told = || Obstacle { reason: osm_startup::Reason::PodUnknown, what: "no such pod".into() };
+    let upstream = |is_connected| {
+        Event::Upstream(gate::Upstream { configuration: Configuration::default(), is_connected, obstacle: None })
+    };
+    let reason = |observer: &Observer| {
+        let missing = observer.status().gate.missing();
+        missing.iter().find(|missing| missing.cause == gate::Cause::Configuration).map(|missing| missing.reason)
+    };
+    let mut observer = started(vec![(1, upstream(true))]);
+    assert_eq!(reason(&observer), Some(osm_startup::Reason::ConfigurationPending));
+    observer.take_in(Event::Told(Some(told())), at(2));
+    assert_eq!(reason(&observer), Some(osm_startup::Reason::PodUnknown));
+    observer.take_in(upstream(false), at(3));
+    assert_eq!(reason(&observer), Some(osm_startup::Reason::ConfigurationPending));
+    observer.take_in(upstream(true), at(4));
+    observer.take_in(Event::Told(None), at(5));
+    assert_eq!(reason(&observer), Some(osm_startup::Reason::ConfigurationPending));
+}
+
+#[test]
+fn the_first_connection_is_noted_once() {
+    let Event::Answer(answer) = live(1) else { panic!("it is an answer") };
+    let with = |connections| Event::Answer(Answer { connections, ..answer.clone() });
+    let observer = started(vec![(1, with(0)), (2, with(3)), (3, with(9))]);
+    assert_eq!(observer.status().timeline.first_connection, Some(UnixMs(2)));
 }
