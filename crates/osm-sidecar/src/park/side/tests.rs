@@ -130,6 +130,8 @@ async fn no_connection_is_lost_or_refused_by_hand_overs() {
         bench.publish.send_replace(None);
     }
     is_over.store(true, Ordering::Relaxed);
+    // Those that wait now are served too.
+    bench.publish.send_replace(Some(Programmed { run: 101, pid: std::process::id() }));
     let mut asked = 0;
     for client in clients {
         asked += client.await.unwrap().unwrap();
