@@ -13,10 +13,6 @@ pub(crate) struct Pod<'a> {
     name: &'a str,
 }
 
-/// Which lines of the kernel's table of sockets (proc(5), /proc/net/tcp) are connections to port 15001 that a process has:
-/// one that nobody has accepted yet has no inode.
-const IS_ACCEPTED: &str = r#"$2 ~ /:3A99$/ && ($4 == "01" || $4 == "08") && $10 != 0"#;
-
 /// What `osm-demo load` counted.
 #[derive(Clone, Debug, Deserialize)]
 pub(crate) struct LoadCounts {
@@ -94,9 +90,9 @@ impl<'a> Pod<'a> {
     /// had accepted at that moment: Envoy is made to stand still while they are counted.
     pub(crate) fn signal_envoy(&self, signal: &str) -> Result<u64> {
         let process = self.envoy_process()?;
-        let script = format!(
-            "kill -STOP {process}; n=$(awk '{IS_ACCEPTED}' /proc/net/tcp | wc -l); kill -{signal} {process}; echo $n"
-        );
+        // The kernel finds them by their port, however many others there are. One that nobody has accepted has no inode.
+        let accepted = "ss -Htne state established state close-wait sport = :15001 | grep -vc 'ino:0 '";
+        let script = format!("kill -STOP {process}; n=$({accepted}); kill -{signal} {process}; echo $n");
         let counted = self.exec_in("envoy", &["sh", "-c", &script])?.success()?;
         counted.trim().parse().with_context(|| format!("reading the number of connections in {counted}"))
     }

@@ -40,8 +40,6 @@ pub(super) struct Side {
     is_handed_over: bool,
     /// When to look for the present run's sockets again.
     hand_over_at: Option<Instant>,
-    /// When nothing can arrive any more at the sockets of Envoys that are gone.
-    close_left_at: Option<Instant>,
     /// Whether the log knows that sockets cannot be duplicated.
     is_said: bool,
 }
@@ -53,8 +51,9 @@ struct Sockets {
     guard: Option<TcpListener>,
     /// Of the Envoy that runs: not touched before it is gone.
     duplicates: Vec<std::net::TcpListener>,
-    /// Of Envoys that are gone: the agent accepts from these.
-    left: Vec<TcpListener>,
+    /// Of Envoys that are gone, and since when: the agent accepts from these. They are closed when the next one goes: as
+    /// long as an Envoy has connections, no place in the group must change.
+    left: Vec<(Instant, TcpListener)>,
 }
 
 impl Side {
@@ -72,7 +71,6 @@ impl Side {
             present: None,
             is_handed_over: false,
             hand_over_at: None,
-            close_left_at: None,
             is_said: false,
         }
     }
@@ -91,10 +89,9 @@ impl Side {
                 }
                 Ok(()) = self.programmed.changed() => {
                     let now = *self.programmed.borrow_and_update();
-                    self.follow(now);
+                    arrived = self.follow(now);
                 }
                 () = reaches(self.hand_over_at) => self.hand_over(),
-                () = reaches(self.close_left_at) => arrived = self.close_left(),
                 Some(_) = connections.join_next() => {}
                 () = closing.asked.cancelled(), if self.sockets.guard.is_some() => arrived = self.close(),
                 () = stop.cancelled() => return Ok(()),
@@ -108,45 +105,43 @@ impl Side {
         }
     }
 
-    /// Takes in which run carries connections now.
-    fn follow(&mut self, now: Option<Programmed>) {
+    /// Takes in which run carries connections now. What had arrived at sockets that are closed for it is given back.
+    fn follow(&mut self, now: Option<Programmed>) -> Vec<TcpStream> {
         if self.sockets.guard.is_none() || std::mem::replace(&mut self.present, now) == now {
-            return;
+            return Vec::new();
         }
-        if std::mem::take(&mut self.is_handed_over) {
-            self.take_over();
-        }
+        let was_handed_over = std::mem::take(&mut self.is_handed_over);
+        let arrived = if was_handed_over { self.take_over() } else { Vec::new() };
         self.hand_over();
+        arrived
     }
 
     /// New connections come to the guard again, and what Envoy has left in its queues too.
-    fn take_over(&mut self) {
+    fn take_over(&mut self) -> Vec<TcpStream> {
         self.steer(Steer::ToGuard);
+        let now = clock::monotonic();
+        let limit = self.handshake_limit;
+        let old = self.sockets.left.extract_if(.., |(since, _)| now.duration_since(*since) > limit);
+        let arrived = old.flat_map(|(_, listener)| drained(listener)).collect();
         let duplicates = std::mem::take(&mut self.sockets.duplicates);
-        if duplicates.is_empty() {
-            return;
+        if !duplicates.is_empty() {
+            tracing::info!(sockets = duplicates.len(), "Envoy is gone; its connections are taken from its queues");
         }
-        self.close_left_at = Some(clock::monotonic() + self.handshake_limit);
         self.lot.counts().taken_over.fetch_add(duplicates.len() as u64, Ordering::Relaxed);
-        tracing::info!(sockets = duplicates.len(), "Envoy is gone; its connections are taken from its queues");
         self.sockets.left.extend(duplicates.into_iter().filter_map(|duplicate| {
-            duplicate.set_nonblocking(true).and_then(|()| TcpListener::from_std(duplicate)).ok()
+            duplicate.set_nonblocking(true).ok()?;
+            Some((now, TcpListener::from_std(duplicate).ok()?))
         }));
+        arrived
     }
 
     /// New connections go to Envoy from here on, if it is programmed.
     fn hand_over(&mut self) {
-        self.steer_to_envoy();
-        if self.is_handed_over {
-            self.lot.counts().hand_overs.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    fn steer_to_envoy(&mut self) {
         self.hand_over_at = None;
         let (Some(to), Some(guard)) = (self.present, &self.sockets.guard) else { return };
         let Ok(address) = guard.local_addr() else { return };
-        let own: Vec<u64> = self.sockets.left.iter().chain([guard]).filter_map(inode).collect();
+        let left = self.sockets.left.iter().map(|(_, listener)| listener);
+        let own: Vec<u64> = left.chain([guard]).filter_map(inode).collect();
         let theirs: Vec<u64> =
             table::listening(address.port()).into_iter().filter(|inode| !own.contains(inode)).collect();
         let Ok(sockets @ 1..) = u32::try_from(theirs.len()) else {
@@ -165,26 +160,16 @@ impl Side {
         let between = u32::try_from(self.sockets.left.len()).unwrap_or(0);
         self.steer(Steer::ToEnvoy { between, sockets });
         self.is_handed_over = true;
-        tracing::debug!(run = to.run, sockets, duplicates = self.sockets.duplicates.len(), "steered to Envoy");
-    }
-
-    /// Closes the sockets of Envoys that are gone, all at once, because their places are taken by others' sockets: until
-    /// these are known again, new connections come to the guard. What had arrived is given back.
-    fn close_left(&mut self) -> Vec<TcpStream> {
-        self.close_left_at = None;
-        self.steer(Steer::ToGuard);
-        let arrived = self.sockets.left.drain(..).flat_map(drained).collect();
-        if std::mem::take(&mut self.is_handed_over) {
-            self.steer_to_envoy();
-        }
-        arrived
+        self.lot.counts().hand_overs.fetch_add(1, Ordering::Relaxed);
+        tracing::debug!(run = to.run, sockets, duplicates = self.sockets.duplicates.len(), "handed over to Envoy");
     }
 
     /// Whoever connects from here on is Envoy's, or waits in the kernel. What had arrived is given back.
     fn close(&mut self) -> Vec<TcpStream> {
-        (self.present, self.hand_over_at, self.close_left_at) = (None, None, None);
+        (self.present, self.hand_over_at) = (None, None);
         self.sockets.duplicates.clear();
-        self.sockets.left.drain(..).chain(self.sockets.guard.take()).flat_map(drained).collect()
+        let left = self.sockets.left.drain(..).map(|(_, listener)| listener);
+        left.chain(self.sockets.guard.take()).flat_map(drained).collect()
     }
 
     fn steer(&self, to: Steer) {
@@ -203,7 +188,7 @@ async fn next(lot: &Lot, sockets: &Sockets) -> (Place, TcpStream) {
     let place = lot.place().await;
     let accept = || {
         poll_fn(|context| {
-            for listener in sockets.left.iter().chain(&sockets.guard) {
+            for listener in sockets.left.iter().map(|(_, listener)| listener).chain(&sockets.guard) {
                 if let Poll::Ready(accepted) = listener.poll_accept(context) {
                     return Poll::Ready(accepted);
                 }

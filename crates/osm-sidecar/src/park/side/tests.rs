@@ -33,7 +33,7 @@ struct Bench {
 
 impl Bench {
     /// A side that parks, and what takes from it in Envoy's place.
-    async fn new(name: &str) -> Bench {
+    fn new(name: &str) -> Bench {
         let scratch = Scratch::new(name);
         let guard = listen(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let address = guard.local_addr().unwrap();
@@ -101,7 +101,7 @@ fn envoy(address: SocketAddr) -> Vec<tokio::task::JoinHandle<()>> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn no_connection_is_lost_or_refused_by_hand_overs() {
-    let bench = Bench::new("hand-overs").await;
+    let bench = Bench::new("hand-overs");
     let (address, is_over) = (bench.address, Arc::new(AtomicBool::new(false)));
     let clients: Vec<_> = (0..8)
         .map(|_| {
@@ -130,6 +130,8 @@ async fn no_connection_is_lost_or_refused_by_hand_overs() {
         bench.publish.send_replace(None);
     }
     is_over.store(true, Ordering::Relaxed);
+    // Those that wait now are served too.
+    bench.publish.send_replace(Some(Programmed { run: 101, pid: std::process::id() }));
     let mut asked = 0;
     for client in clients {
         asked += client.await.unwrap().unwrap();
@@ -148,7 +150,7 @@ fn deaf_envoy(address: SocketAddr) -> Child {
 
 #[tokio::test]
 async fn what_a_killed_envoy_had_not_accepted_is_served_by_the_next_one() {
-    let bench = Bench::new("take-over").await;
+    let bench = Bench::new("take-over");
     let mut envoy = deaf_envoy(bench.address);
     bench.publish.send_replace(Some(Programmed { run: 1, pid: envoy.id() }));
     bench.until("handed over", |bench| bench.count(|side| &side.hand_overs) == 1).await;
@@ -185,7 +187,7 @@ fn queued(port: u16) -> usize {
 
 #[tokio::test]
 async fn once_closed_nothing_is_accepted_and_what_had_arrived_is_not_lost() {
-    let bench = Bench::new("close").await;
+    let bench = Bench::new("close");
     let early = tokio::spawn(ask(bench.address));
     bench.until("accepted", |bench| bench.count(|side| &side.accepted) == 1).await;
     bench.closing.asked.cancel();
