@@ -79,7 +79,6 @@ fn container(status: &Value) -> ContainerStatus {
     ContainerStatus {
         name: word(&status["name"]),
         ready: status["ready"] == true,
-        pid: None,
         restarts: number(&status["restartCount"]),
         exit_code: ended.as_i64().and_then(|code| code.try_into().ok()),
         pid: None,

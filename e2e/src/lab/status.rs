@@ -98,9 +98,6 @@ pub(crate) struct ContainerStatus {
     pub(crate) ready: bool,
     #[serde(default)]
     pub(crate) restarts: u32,
-    /// Its first process; on a machine only.
-    #[serde(default)]
-    pub(crate) pid: Option<u32>,
     #[serde(default)]
     pub(crate) exit_code: Option<i32>,
     /// Its first process, as the node counts, where that is known.
