@@ -150,14 +150,17 @@ fn lacks(facts: &Facts, programmed_run: Option<u64>) -> Vec<(Cause, Obstacle)> {
     if programmed_run == Some(run) {
         return lacks;
     }
-    match &facts.session {
-        None => {
+    let answer = facts.answer.as_ref().filter(|answer| answer.run == run);
+    match (&facts.session, answer) {
+        (Some(session), _) => lacks.extend(unacknowledged(session, is_complete)),
+        (None, Some(_)) => {
             let what = "Envoy has not asked for its configuration yet";
             lacks.push((Cause::Acknowledgement, obstacle(Reason::EnvoyUnacknowledged, what)));
         }
-        Some(session) => lacks.extend(unacknowledged(session, is_complete)),
+        // Who says nothing at all cannot be expected to ask.
+        (None, None) => {}
     }
-    match facts.answer.as_ref().filter(|answer| answer.run == run) {
+    match answer {
         None => {
             lacks.push((Cause::Answer, obstacle(Reason::EnvoySilent, "Envoy does not answer on its admin socket yet")));
         }

@@ -196,7 +196,8 @@ fn of_user(pod: &PodSeen, now: Timestamp) -> Option<Missing> {
         let what = format!("the pod's own init container {} has not ended", init.name);
         return Some(waiting_of_user(Reason::OwnInitContainer, what, pod, init, now));
     }
-    if let Some(app) = own.find(|container| container.role == Role::App && !container.is_ready) {
+    let is_awaited = |app: &&ContainerSeen| app.role == Role::App && !app.is_ready && !app.has_succeeded();
+    if let Some(app) = own.find(is_awaited) {
         let what = format!("container {} does not run and pass its probes yet", app.name);
         return Some(waiting_of_user(Reason::ApplicationUnready, what, pod, app, now));
     }

@@ -69,7 +69,8 @@ fn seen(pod: &PodStatus, log_end: impl Fn(&str) -> String) -> PodSeen {
 
 /// What keeps a pod from being started at all.
 fn denied(pod: &PodStatus) -> Option<(Reason, String)> {
-    if !pod.timeline.is_empty() {
+    // Who was admitted has a uid.
+    if !pod.uid.is_empty() {
         return None;
     }
     let reason = if pod.phase == Phase::Failed { Reason::Refused } else { Reason::WebhookUnavailable };

@@ -203,6 +203,14 @@ fn live_alone_does_not_open_the_gate() {
 }
 
 #[test]
+fn an_envoy_that_says_nothing_at_all_is_silent_and_one_that_answers_has_not_asked() {
+    let silent = missing(|f| (f.session, f.answer) = (None, None));
+    assert_eq!(silent, [("Envoy does not answer on its admin socket yet".to_owned(), Owner::Envoy)]);
+    let idle = missing(|f| f.session = None);
+    assert_eq!(idle, [("Envoy has not asked for its configuration yet".to_owned(), Owner::Envoy)]);
+}
+
+#[test]
 fn the_answer_of_an_earlier_run_does_not_count() {
     check(|f| answer(f).run = 0, Owner::Envoy, "Envoy does not answer on its admin socket yet");
 }

@@ -140,6 +140,14 @@ fn when_the_mesh_has_done_its_part_the_pods_own_is_named() {
 }
 
 #[test]
+fn who_has_done_his_work_waits_for_nothing() {
+    let apps = [running("envoy"), ended("main", 0, "Completed", "")];
+    let done = with(pod("init"), &[ended("osm-init", 0, "Completed", "")], &apps);
+    let open = AgentReport { is_programmed: true, ..AgentReport::default() };
+    assert_eq!(look(&done, Some(&open)).missing, []);
+}
+
+#[test]
 fn a_missing_hold_is_a_warning() {
     let said = "warning[hold-unavailable]: this kernel cannot match sockets";
     let mut up = with(pod("init"), &[ended("osm-init", 0, "Completed", said)], &[running("envoy")]);

@@ -205,13 +205,13 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault {
         name: "taken-agent-port",
         image: Broken::Sidecar(
-            "[ $1 = init ] || until grep -q ':3E20 ' /proc/net/tcp /proc/net/tcp6; do sleep 0.02; done",
+            "[ $1 = init ] || until grep -q ':3A98 ' /proc/net/tcp /proc/net/tcp6; do sleep 0.02; done",
         ),
-        begin: |lab, pod| serve_on(lab, pod, "15904"),
+        begin: |lab, pod| serve_on(lab, pod, "15000"),
         met_by: SIDECAR,
         reason: "port-in-use",
         owner: "application",
-        words: "0.0.0.0:15904 for status",
+        words: "127.0.0.1:15000 for the admin interface",
         ..PLAIN
     },
     Fault {
