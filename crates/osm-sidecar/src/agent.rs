@@ -136,7 +136,7 @@ pub async fn run(
     let envoy_state = wires.envoy.1;
     let programmed = park::follow(&tasks, status.clone(), envoy_state.clone());
     let parking = guards.spawn(&tasks, &state_dir, &programmed, &counts);
-    let pulse = Pulse::new(&state_dir, &envoy, programmed, hung.clone(), counts);
+    let pulse = Pulse::new(&state_dir, &envoy, programmed.clone(), hung.clone(), counts);
     tasks.spawn("pulse", info_span!("pulse"), pulse.run(stop.clone()));
     let probed = prober::run(admin.clone(), envoy.hung_after, envoy_state, status, events.clone(), hung, stop.clone());
     tasks.spawn("prober", info_span!("prober"), probed);
@@ -145,7 +145,7 @@ pub async fn run(
     }
     let bootstrap = state_dir.bootstrap();
     let (state, hung) = (wires.envoy.0, wires.hung.1);
-    let supervisor = Supervisor { config: envoy, bootstrap, admin, children, events, state, hung, parking };
+    let supervisor = Supervisor { config: envoy, bootstrap, admin, children, events, state, hung, parking, programmed };
     // Envoy ends first: until then its configuration and its pages are served.
     let supervised = supervisor.run(asked, stop.clone()).await.context("running Envoy");
     stop.cancel();

@@ -18,9 +18,9 @@ use crate::config::EnvoyConfig;
 use crate::envoy_admin::EnvoyAdmin;
 use crate::gate;
 use crate::observer::Event;
-use crate::park::Parking;
+use crate::park::{Parking, Programmed};
 use crate::reaper::{Children, OwnChild};
-use crate::restarts::Restarts;
+use crate::restarts::{Restarts, Run};
 
 /// How long Envoy may take to exit after SIGTERM before it is killed.
 const EXIT_LIMIT: Duration = Duration::from_secs(2);
@@ -51,6 +51,8 @@ pub struct Supervisor {
     pub hung: mpsc::Receiver<u64>,
     /// What takes connections while no Envoy does.
     pub parking: Parking,
+    /// Which run carries connections.
+    pub programmed: watch::Receiver<Option<Programmed>>,
 }
 
 /// Why a run was over.
@@ -76,7 +78,9 @@ impl Supervisor {
             match self.until_end(&mut child, run, &asked, &failed).await? {
                 End::Exited(why) => {
                     drop(child);
-                    let delay = restarts.delay_after(started.elapsed(), &mut rng);
+                    let is_programmed = self.programmed.borrow().is_some_and(|programmed| programmed.run == run);
+                    let how = if is_programmed { Run::Programmed } else { Run::Unprogrammed };
+                    let delay = restarts.delay_after(how(started.elapsed()), &mut rng);
                     tracing::warn!(
                         run,
                         why,
