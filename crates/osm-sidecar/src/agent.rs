@@ -147,7 +147,7 @@ pub async fn run(
     let envoy_state = wires.envoy.1;
     let programmed = park::follow(&tasks, status.clone(), envoy_state.clone());
     let parking = guards.spawn(&tasks, &state_dir, &programmed, &counts);
-    let pulse = Pulse::new(&state_dir, &envoy, programmed, hung.clone(), counts);
+    let pulse = Pulse::new(&state_dir, &envoy, programmed.clone(), hung.clone(), counts);
     tasks.spawn("pulse", info_span!("pulse"), pulse.run(stop.clone()));
     let probed = prober::run(admin.clone(), envoy.hung_after, envoy_state, status, events.clone(), hung, stop.clone());
     tasks.spawn("prober", info_span!("prober"), probed);
@@ -156,7 +156,8 @@ pub async fn run(
     }
     let (bootstrap, state, hung) = (state_dir.bootstrap(), wires.envoy.0, wires.hung.1);
     let farewell = Farewell { config: farewell, notice: wires.notice.1, admin };
-    let supervisor = Supervisor { config: envoy, bootstrap, farewell, quit, children, events, state, hung, parking };
+    let config = envoy;
+    let supervisor = Supervisor { config, bootstrap, farewell, quit, children, events, state, hung, parking, programmed };
     // Envoy ends first: until then its configuration and its pages are served.
     let supervised = supervisor.run(asked, stop.clone()).await.context("running Envoy");
     stop.cancel();

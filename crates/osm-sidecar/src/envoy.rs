@@ -19,10 +19,10 @@ use crate::envoy_log::LastLine;
 use crate::farewell::Farewell;
 use crate::gate;
 use crate::observer::Event;
-use crate::park::Parking;
+use crate::park::{Parking, Programmed};
 use crate::quit::Quit;
 use crate::reaper::{Children, OwnChild};
-use crate::restarts::Restarts;
+use crate::restarts::{Restarts, Run};
 
 /// How long Envoy may take to exit after SIGTERM before it is killed.
 const EXIT_LIMIT: Duration = Duration::from_secs(2);
@@ -51,6 +51,8 @@ pub struct Supervisor {
     pub hung: mpsc::Receiver<u64>,
     /// What takes connections while no Envoy does.
     pub parking: Parking,
+    /// Which run carries connections.
+    pub programmed: watch::Receiver<Option<Programmed>>,
 }
 
 /// Why a run was over.
@@ -75,7 +77,7 @@ impl Supervisor {
                 Ok(child) => child,
                 Err(error) => {
                     let why = format!("{}: {error}", self.config.program.display());
-                    let delay = restarts.delay_after(Duration::ZERO, &mut rng).max(UNSTARTABLE_DELAY);
+                    let delay = restarts.delay_after(Run::Unprogrammed(Duration::ZERO), &mut rng).max(UNSTARTABLE_DELAY);
                     tracing::error!(why, retry_in_ms = delay.as_millis(), "Envoy cannot be started");
                     self.report(gate::Envoy::Unstartable(why)).await;
                     tokio::select! {
@@ -93,7 +95,9 @@ impl Supervisor {
                 End::Exited { status, is_hung } => {
                     drop(child);
                     let why = why(status, is_hung, &last_words.take().await);
-                    let delay = restarts.delay_after(started.elapsed(), &mut rng);
+                    let is_programmed = self.programmed.borrow().is_some_and(|programmed| programmed.run == run);
+                    let how = if is_programmed { Run::Programmed } else { Run::Unprogrammed };
+                    let delay = restarts.delay_after(how(started.elapsed()), &mut rng);
                     let restart_in_ms = delay.as_millis();
                     tracing::warn!(run, why, restart_in_ms, "Envoy ended, though nobody asked it to");
                     self.report(gate::Envoy::Ended(why)).await;

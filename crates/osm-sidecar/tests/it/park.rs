@@ -57,6 +57,17 @@ fn signal(pid: i32, signal: Signal) {
     kill(Pid::from_raw(pid), signal).unwrap();
 }
 
+/// Stops a process, and waits until none of its threads can accept a connection any more.
+fn stop(pid: i32) {
+    signal(pid, Signal::SIGSTOP);
+    let is_stopped = |thread: std::fs::DirEntry| {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+    };
+    let threads = || std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
+    osm_testkit::eventually(DEADLINE, || threads().all(is_stopped));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn connections_that_come_before_envoy_is_programmed_are_taken_at_once_and_served_later() {
     let lab = Lab::start(|_| None).await;
@@ -82,7 +93,7 @@ async fn what_a_killed_envoy_had_in_its_queue_and_what_comes_after_it_is_served_
         until(DEADLINE, async || lab.startup().await["parked"]["outbound"]["isHandedOver"] == true);
         until(DEADLINE, async || lab.startup().await["parked"]["inbound"]["isHandedOver"] == true);
         let killed = lab.envoy_pid();
-        signal(killed, Signal::SIGSTOP);
+        stop(killed);
         let before = ask_often(lab.ports.outbound);
         signal(killed, Signal::SIGKILL);
         let after = ask_often(lab.ports.outbound);
@@ -102,7 +113,7 @@ async fn an_envoy_that_stands_still_is_replaced_before_anybody_gives_up() {
     lab.until_programmed();
     until(DEADLINE, async || metric(&lab, "osm_sidecar_hand_overs_total{direction=\"outbound\"}").await == 1);
     let (stopped, since) = (lab.envoy_pid(), Instant::now());
-    signal(stopped, Signal::SIGSTOP);
+    stop(stopped);
     all_are_answered(ask_often(lab.ports.outbound)).await;
     assert!(since.elapsed() < Duration::from_secs(8), "that is the admin interface's silence: {:?}", since.elapsed());
     assert_eq!(metric(&lab, "osm_sidecar_envoy_hangs_total").await, 1);
