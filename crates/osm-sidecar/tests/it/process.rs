@@ -1,6 +1,6 @@
 //! The program itself, as a container runs it: process 1, signals, exit status, orphans.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -230,10 +230,38 @@ fn what_is_missing_is_said_with_a_status_of_its_own() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1));
     assert!(said.contains(r#"OSM_CONTROLLER is "nowhere"; give host:port"#), "{said}");
-    let output = agent(&dir, &[]).env("OSM_ENVOY", "/nowhere/envoy").stderr(Stdio::piped()).output().unwrap();
+    assert!(said.contains("error[sidecar-ended]: "), "{said}");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let output = agent(&dir, &[]).env("OSM_STATUS_LISTEN", &address).stderr(Stdio::piped()).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1));
-    assert!(said.contains("starting /nowhere/envoy: No such file"), "{said}");
+    assert!(said.contains(&format!("error[port-in-use]: listening on {address} for status: ")), "{said}");
+}
+
+#[test]
+fn an_envoy_that_cannot_be_started_is_said_and_tried_again() {
+    let dir = Dir::new("no-envoy");
+    let address = format!("127.0.0.1:{}", free_port());
+    let mut command = agent(&dir, &[]);
+    let mut agent = command.env("OSM_ENVOY", "/nowhere/envoy").env("OSM_STATUS_LISTEN", &address).spawn().unwrap();
+    eventually(DEADLINE, || {
+        let said = page(&address, "/osm-sidecar/startup");
+        said.contains("\"envoy-unstartable\"") && said.contains("/nowhere/envoy: No such file")
+    });
+    kill(Pid::from_raw(agent.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
+    let status = eventually(DEADLINE, || ended(&mut agent));
+    assert_eq!(status.code(), Some(0), "{status}");
+}
+
+/// What a server says; nothing if nobody listens.
+fn page(address: &str, path: &str) -> String {
+    let Ok(mut stream) = std::net::TcpStream::connect(address) else { return String::new() };
+    let mut said = String::new();
+    let asked = stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes());
+    // A page that is cut off holds less than what is looked for.
+    let _ = asked.and_then(|()| stream.read_to_string(&mut said));
+    said
 }
 
 #[expect(clippy::print_stderr, reason = "whoever reads the test's output must see what was not tried")]
