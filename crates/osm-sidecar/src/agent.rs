@@ -157,7 +157,8 @@ pub async fn run(
     let (bootstrap, state, hung) = (state_dir.bootstrap(), wires.envoy.0, wires.hung.1);
     let farewell = Farewell { config: farewell, notice: wires.notice.1, admin };
     let config = envoy;
-    let supervisor = Supervisor { config, bootstrap, farewell, quit, children, events, state, hung, parking, programmed };
+    let supervisor =
+        Supervisor { config, bootstrap, farewell, quit, children, events, state, hung, parking, programmed };
     // Envoy ends first: until then its configuration and its pages are served.
     let supervised = supervisor.run(asked, stop.clone()).await.context("running Envoy");
     stop.cancel();

@@ -77,7 +77,8 @@ impl Supervisor {
                 Ok(child) => child,
                 Err(error) => {
                     let why = format!("{}: {error}", self.config.program.display());
-                    let delay = restarts.delay_after(Run::Unprogrammed(Duration::ZERO), &mut rng).max(UNSTARTABLE_DELAY);
+                    let delay =
+                        restarts.delay_after(Run::Unprogrammed(Duration::ZERO), &mut rng).max(UNSTARTABLE_DELAY);
                     tracing::error!(why, retry_in_ms = delay.as_millis(), "Envoy cannot be started");
                     self.report(gate::Envoy::Unstartable(why)).await;
                     tokio::select! {
