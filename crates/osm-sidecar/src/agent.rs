@@ -143,8 +143,7 @@ pub async fn run(
     let shown = Shown { status, counts: counts.clone(), process, envoy: admin.clone() };
     let served = pages::serve(listeners, shown, quit.clone(), stop.clone());
     tasks.spawn("pages", info_span!("pages"), served);
-    let (status, hung) = (wires.status.1, wires.hung.0);
-    let envoy_state = wires.envoy.1;
+    let (status, envoy_state, hung) = (wires.status.1, wires.envoy.1, wires.hung.0);
     let programmed = park::follow(&tasks, status.clone(), envoy_state.clone());
     let parking = guards.spawn(&tasks, &state_dir, &programmed, &counts);
     let pulse = Pulse::new(&state_dir, &envoy, programmed.clone(), hung.clone(), counts);
