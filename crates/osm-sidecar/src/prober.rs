@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::envoy_admin::EnvoyAdmin;
 use crate::gate;
 use crate::observer::{Event, Status};
+use crate::park::Programmed;
 
 /// While somebody waits for the gate.
 const CLOSED_INTERVAL: Duration = Duration::from_millis(20);
@@ -115,7 +116,9 @@ pub async fn run(
                 }
             }
         }
-        let interval = if status.borrow().gate.is_open() { OPEN_INTERVAL } else { CLOSED_INTERVAL };
+        // The gate may not have heard of this run yet.
+        let is_waited_for = !status.borrow().gate.is_open() || Programmed::of(&status.borrow(), &present).is_none();
+        let interval = if is_waited_for { CLOSED_INTERVAL } else { OPEN_INTERVAL };
         tokio::select! {
             () = sleep(interval) => {}
             Ok(()) = envoy.changed() => {}

@@ -7,7 +7,6 @@ use anyhow::{Context, Result, ensure};
 
 use super::hold::number_after;
 use super::manifests::{demo_pod, idle_pod, service, service_account, shop};
-use super::open_shop;
 use super::outage::Outage;
 use crate::Choice;
 use crate::lab::{Background, Lab, LoadCounts, Pod, wait_for};
@@ -31,7 +30,61 @@ const HAND_OVER_SECONDS: u32 = 2;
 /// From the moment that it hangs: the promise is half a second from the kill, and being sure takes 0.3 to 0.4 s before.
 const HANG_LIMIT: Duration = Duration::from_millis(1500);
 
-const URL: &str = "http://server.shop/";
+/// Two services of the same pod, each asked half as often: the kernel keeps the port of a closed connection for a minute,
+/// and has no more than 28,000 for one destination.
+const URLS: [&str; 2] = ["http://server.shop/", "http://second.shop/"];
+
+/// New connections at the whole rate.
+struct Load(Vec<Background>);
+
+impl Load {
+    fn start(client: &Pod<'_>, seconds: u32) -> Result<Load> {
+        let each = RATE / URLS.len() as u32;
+        Ok(Load(URLS.iter().map(|url| client.load(url, each, seconds)).collect::<Result<_>>()?))
+    }
+
+    /// A load that has begun.
+    fn begin(client: &Pod<'_>, seconds: u32) -> Result<Load> {
+        let before = client.stat("cluster.shop/server|80.upstream_rq_total")?;
+        let load = Load::start(client, seconds)?;
+        wait_for("the load has begun", || {
+            let now = client.stat("cluster.shop/server|80.upstream_rq_total")?;
+            ensure!(now > before + 100, "{now} requests so far");
+            Ok(())
+        })?;
+        Ok(load)
+    }
+
+    /// What became of all of them; of times, those of the slower half.
+    fn counts(self) -> Result<LoadCounts> {
+        let halves: Vec<LoadCounts> = self.0.into_iter().map(LoadCounts::of).collect::<Result<_>>()?;
+        let sum = |of: fn(&LoadCounts) -> u64| halves.iter().map(of).sum::<u64>();
+        let longest = |of: fn(&LoadCounts) -> u64| halves.iter().map(of).max().unwrap_or_default();
+        Ok(LoadCounts {
+            tried: sum(|c| c.tried),
+            ok: sum(|c| c.ok),
+            other_status: sum(|c| c.other_status),
+            refused: sum(|c| c.refused),
+            reset: sum(|c| c.reset),
+            timed_out: sum(|c| c.timed_out),
+            failed: sum(|c| c.failed),
+            slowest_ms: longest(|c| c.slowest_ms),
+            p99_ms: longest(|c| c.p99_ms),
+        })
+    }
+}
+
+/// The shop, with the second service.
+fn open_busy_shop(choice: &Choice) -> Result<Lab> {
+    let second = service("shop", "second", "{name: http, port: 80, targetPort: 8080}");
+    let lab = Lab::up(choice, &[shop(), second.replace("{app: second}", "{app: server}")].concat())?;
+    lab.wait_ready("shop/server")?;
+    lab.wait_ready("shop/client")?;
+    for url in URLS {
+        wait_for("the server answers", || lab.pod("shop/client").get(url))?;
+    }
+    Ok(lab)
+}
 
 pub(super) fn connections_are_taken_at_once(choice: &Choice) -> Result<String> {
     let greeter = [
@@ -46,7 +99,7 @@ pub(super) fn connections_are_taken_at_once(choice: &Choice) -> Result<String> {
     lab.apply_file("late.yaml", &[service_account("shop", "late"), idle_pod("shop", "late")].concat())?;
     let late = lab.pod("shop/late");
     wait_for("the late pod's agent is there", || late.startup())?;
-    let asks = late.demo_in_background(&["once", URL])?;
+    let asks = late.demo_in_background(&["once", URLS[0]])?;
     let hears = late.demo_in_background(&["hear", "greeter.shop:3306"])?;
     wait_for("both connections are parked", || {
         let waiting = &late.startup()?["parked"]["outbound"]["waiting"];
@@ -64,12 +117,12 @@ pub(super) fn connections_are_taken_at_once(choice: &Choice) -> Result<String> {
 }
 
 pub(super) fn kills_under_load(choice: &Choice) -> Result<String> {
-    let lab = open_shop(choice)?;
+    let lab = open_busy_shop(choice)?;
     let client = lab.pod("shop/client");
-    let quiet = LoadCounts::of(client.load(URL, RATE, 5)?)?;
+    let quiet = Load::start(&client, 5)?.counts()?;
     let kills = sample(choice);
     let mut chance = Chance(choice.seed);
-    let load = begin_load(&client, u32::try_from(PACE.as_millis())? * kills / 1000 + 4)?;
+    let load = Load::begin(&client, u32::try_from(PACE.as_millis())? * kills / 1000 + 4)?;
     let mut accepted = 0;
     for _ in 0..kills {
         let before = client.envoy_process()?;
@@ -77,7 +130,7 @@ pub(super) fn kills_under_load(choice: &Choice) -> Result<String> {
         accepted += client.signal_envoy("KILL")?;
         client.wait_for_another_envoy(&before)?;
     }
-    let counts = LoadCounts::of(load)?;
+    let counts = load.counts()?;
     let figures = format!(
         "{kills} kills (seed {}), {} connections: {} refused, {} timed out, {} reset of {accepted} that were accepted at \
          those moments; p99 {} ms, {} ms without kills; slowest {} ms",
@@ -100,11 +153,11 @@ pub(super) fn kills_under_load(choice: &Choice) -> Result<String> {
 }
 
 pub(super) fn hangs_under_load(choice: &Choice) -> Result<String> {
-    let lab = open_shop(choice)?;
+    let lab = open_busy_shop(choice)?;
     let client = lab.pod("shop/client");
     let hangs = sample(choice);
     let mut chance = Chance(choice.seed);
-    let load = begin_load(&client, u32::try_from(PACE.as_millis())? * hangs / 1000 * 2 + 4)?;
+    let load = Load::begin(&client, u32::try_from(PACE.as_millis())? * hangs / 1000 * 2 + 4)?;
     let (mut accepted, mut longest) = (0, Duration::ZERO);
     for _ in 0..hangs {
         let before = client.envoy_process()?;
@@ -114,7 +167,7 @@ pub(super) fn hangs_under_load(choice: &Choice) -> Result<String> {
         client.wait_for_another_envoy(&before)?;
         longest = longest.max(stopped.elapsed());
     }
-    let counts = LoadCounts::of(load)?;
+    let counts = load.counts()?;
     let figures = format!(
         "{hangs} hangs (seed {}), {} connections: {} refused, {} timed out, {} reset of {accepted} that were accepted at \
          those moments; programmed again {} ms after the stop at most; slowest {} ms",
@@ -135,7 +188,7 @@ pub(super) fn hangs_under_load(choice: &Choice) -> Result<String> {
 }
 
 pub(super) fn hand_overs(choice: &Choice) -> Result<String> {
-    let lab = open_shop(choice)?;
+    let lab = open_busy_shop(choice)?;
     let client = lab.pod("shop/client");
     let name = "osm_sidecar_hand_overs_total{direction=\"outbound\"}";
     let (mut tried, mut carried) = (0, 0);
@@ -147,9 +200,9 @@ pub(super) fn hand_overs(choice: &Choice) -> Result<String> {
             Ok(())
         })?;
         client.signal_envoy("KILL")?;
-        let load = client.load(URL, RATE, HAND_OVER_SECONDS)?;
+        let load = Load::start(&client, HAND_OVER_SECONDS)?;
         client.wait_for_another_envoy(&before)?;
-        let counts = LoadCounts::of(load)?;
+        let counts = load.counts()?;
         ensure!(counts.ok == counts.tried, "hand-over {round}: {counts:?}");
         ensure!(client.agent_stat(name)? > handed_over, "there was no hand-over {round} during the load");
         tried += counts.tried;
@@ -170,18 +223,6 @@ fn check(counts: &LoadCounts, accepted: u64) -> Result<()> {
     ensure!(ok + reset == tried, "{counts:?}");
     ensure!(reset <= accepted, "{reset} were reset, but only {accepted} had been accepted: the others were lost");
     Ok(())
-}
-
-/// A load that has begun.
-fn begin_load(client: &Pod<'_>, seconds: u32) -> Result<Background> {
-    let before = client.stat("cluster.shop/server|80.upstream_rq_total")?;
-    let load = client.load(URL, RATE, seconds)?;
-    wait_for("the load has begun", || {
-        let now = client.stat("cluster.shop/server|80.upstream_rq_total")?;
-        ensure!(now > before + 100, "{now} requests so far");
-        Ok(())
-    })?;
-    Ok(load)
 }
 
 /// All that are asked for, in a run for this scenario alone; a sample beside others.
