@@ -22,6 +22,8 @@ use tonic::metadata::MetadataMap;
 use tonic::service::Routes;
 use tonic::transport::{Identity, Server, ServerTlsConfig};
 
+use crate::lab::free_port;
+
 pub(crate) const NAME: &str = "osm-controller.osm-system.svc";
 pub(crate) const TOKEN: &str = "the-pods-token";
 
@@ -53,7 +55,7 @@ struct Streams {
 }
 
 impl Controller {
-    /// Listens on `address`; port 0 for a free one.
+    /// Listens on `address`; port 0 for one that nobody takes while this does not listen.
     pub(crate) async fn start(address: &str, resources: Option<Resources>) -> Controller {
         let certificates = Arc::new(Certificates {
             authority: Authority::generate(clock::now(), "cluster.local").unwrap(),
@@ -61,6 +63,10 @@ impl Controller {
             lifetime: Mutex::new(SignedDuration::from_hours(24)),
             issued: Mutex::new(0),
         });
+        let mut address: SocketAddr = address.parse().unwrap();
+        if address.port() == 0 {
+            address.set_port(free_port());
+        }
         let listener = TcpListener::bind(address).await.unwrap();
         let mut controller = Controller {
             address: listener.local_addr().unwrap(),
