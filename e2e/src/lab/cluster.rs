@@ -92,10 +92,11 @@ impl Driver for Cluster {
     fn down(&self) {
         let namespaces = self.namespaces.lock().expect("nobody panics while holding it");
         let names: Vec<&str> = namespaces.iter().map(String::as_str).filter(|name| *name != CONTROL_PLANE).collect();
-        // Kubernetes looks at a namespace with pods that end only every quarter of a minute, so the pods come first.
+        // Kubernetes looks at a namespace with pods that end only every quarter of a minute, so they end at once, before it.
         for name in &names {
-            let all = ["delete", "deployments,jobs,pods", "--all", "--timeout=60s", "--namespace", name];
-            self.kubectl(&all).ok();
+            let all = ["--all", "--wait=false", "--namespace", name];
+            self.kubectl(&[&["delete", "deployments,jobs"][..], &all].concat()).ok();
+            self.kubectl(&[&["delete", "pods", "--grace-period=1"][..], &all].concat()).ok();
         }
         // There is nobody to tell; what is left over makes the next scenario fail, which says so.
         self.kubectl(&[&["delete", "namespace", "--ignore-not-found", "--timeout=60s"], &names[..]].concat()).ok();
