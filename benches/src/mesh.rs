@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
@@ -39,7 +39,7 @@ impl Mesh {
     pub(crate) fn apply(&self, file: &Path) -> Result<()> {
         let mut command = self.osm("apply")?;
         command.arg("-f").arg(file);
-        success(command)
+        success(command).map(drop)
     }
 
     /// Writes a file of this mesh.
@@ -66,9 +66,10 @@ pub(crate) fn program(name: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-fn success(mut command: Command) -> Result<()> {
-    let output = command.stdin(Stdio::null()).output().with_context(|| format!("starting {command:?}"))?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{command:?} ended with {}: {said}", output.status);
-    Ok(())
+/// Runs a command to its end: what it printed, or an error with what it complained about.
+pub(crate) fn success(mut command: Command) -> Result<String> {
+    let Output { status, stdout, stderr } =
+        command.stdin(Stdio::null()).output().with_context(|| format!("starting {command:?}"))?;
+    ensure!(status.success(), "{command:?} ended with {status}: {}", String::from_utf8_lossy(&stderr));
+    Ok(String::from_utf8_lossy(&stdout).into_owned())
 }

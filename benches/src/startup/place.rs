@@ -2,15 +2,16 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::Command;
 use std::thread::park_timeout;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
+use osm_testkit::in_checkout;
 use serde_json::Value;
 
 use super::{line_of, surroundings};
-use crate::mesh::Mesh;
+use crate::mesh::{Mesh, success};
 
 /// Longer than any pod takes to start on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -129,17 +130,9 @@ impl Drop for Namespaces {
 
 /// `scripts/cluster kubectl ARGUMENTS`, from wherever in the checkout this program is.
 fn kubectl(arguments: &[&str]) -> Result<Command> {
-    let own = std::env::current_exe().context("finding this program")?;
-    let root = own.ancestors().find(|folder| folder.join("scripts/cluster").exists());
-    let script = root.context("scripts/cluster is not above this program; run it from the checkout")?;
-    let mut command = Command::new(script.join("scripts/cluster"));
+    let script = in_checkout("scripts/cluster");
+    let mut command =
+        Command::new(script.context("scripts/cluster is not above this program; run it from the checkout")?);
     command.arg("kubectl").args(arguments);
     Ok(command)
-}
-
-fn success(mut command: Command) -> Result<String> {
-    let Output { status, stdout, stderr } =
-        command.stdin(Stdio::null()).output().with_context(|| format!("starting {command:?}"))?;
-    ensure!(status.success(), "{command:?} ended with {status}: {}", String::from_utf8_lossy(&stderr));
-    Ok(String::from_utf8_lossy(&stdout).into_owned())
 }

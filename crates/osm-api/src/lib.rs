@@ -7,6 +7,7 @@ mod manifest;
 mod mesh_config;
 mod names;
 mod object;
+mod pod;
 mod policy;
 mod problem;
 mod world;
@@ -18,6 +19,7 @@ pub use mesh_config::{
 };
 pub use names::*;
 pub use object::{Kind, NamespacedName, Object, ObjectKey};
+pub use pod::{is_injected, is_over};
 pub use policy::{
     HttpMatch, HttpRouteGroup, HttpRouteGroupSpec, Subject, TcpMatch, TcpRoute, TcpRouteSpec, TrafficTarget,
     TrafficTargetRule, TrafficTargetSpec,

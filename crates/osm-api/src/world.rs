@@ -144,13 +144,12 @@ impl World {
     /// What the controller itself wrote into the pod's status is taken in, and is no news.
     fn put_pod(&mut self, name: NamespacedName, pod: k8s::Pod) -> Changed {
         let before = self.pods.get(&name).cloned();
-        let changed = put(&mut self.pods, name, pod.clone());
-        match before {
-            Some(before) if changed == Changed::Something && pod_status::is_same_but_ours(&before, &pod) => {
-                Changed::Nothing
-            }
-            Some(_) | None => changed,
+        let changed = put(&mut self.pods, name.clone(), pod);
+        let is_same = |before: &k8s::Pod| pod_status::is_same_but_ours(before, &self.pods[&name]);
+        if changed == Changed::Something && before.is_some_and(|before| is_same(&before)) {
+            return Changed::Nothing;
         }
+        changed
     }
 
     fn remove(&mut self, key: &ObjectKey) -> Changed {

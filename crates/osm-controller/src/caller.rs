@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use http::StatusCode;
 use jiff::Timestamp;
 use osm_model::{Identity, PodName};
 use osm_pki::{TokenError, TokenKey, verify};
@@ -64,6 +65,16 @@ impl Refusal {
 }
 
 impl Refusal {
+    /// The same for HTTP.
+    pub(crate) fn status(&self) -> StatusCode {
+        match self {
+            Refusal::NoToken | Refusal::Token(_) | Refusal::Review(_) => StatusCode::UNAUTHORIZED,
+            Refusal::Pod { .. } => StatusCode::FORBIDDEN,
+            Refusal::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Refusal::TooOften(_) => StatusCode::TOO_MANY_REQUESTS,
+        }
+    }
+
     /// The same in the words in which pods say what they wait for.
     pub(crate) fn reason(&self) -> Reason {
         match self {

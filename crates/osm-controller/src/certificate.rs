@@ -146,10 +146,7 @@ impl Fault {
 
     fn status(&self) -> StatusCode {
         match self {
-            Fault::Caller(Refusal::NoToken | Refusal::Token(_) | Refusal::Review(_)) => StatusCode::UNAUTHORIZED,
-            Fault::Caller(Refusal::Pod { .. }) => StatusCode::FORBIDDEN,
-            Fault::Caller(Refusal::Unavailable(_)) => StatusCode::SERVICE_UNAVAILABLE,
-            Fault::Caller(Refusal::TooOften(_)) => StatusCode::TOO_MANY_REQUESTS,
+            Fault::Caller(refusal) => refusal.status(),
             Fault::Identity(_) => StatusCode::FORBIDDEN,
             Fault::Body(_) | Fault::Issue(IssueError::Request(_)) => StatusCode::BAD_REQUEST,
             Fault::Busy => StatusCode::SERVICE_UNAVAILABLE,

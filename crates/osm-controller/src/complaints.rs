@@ -2,10 +2,8 @@
 //!
 //! An Event's name comes from what it says, so that replicas and restarts do not repeat each other.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::PostParams;
 use kube::{Api, Client, Error};
 use osm_api::{Kind, ObjectKey, Problem, k8s};
@@ -13,17 +11,13 @@ use osm_runtime::clock;
 use tokio::sync::mpsc::Receiver;
 use tokio_util::sync::CancellationToken;
 
+use crate::event;
+
 /// Problems that may wait to be written. What is beyond is in the log and in `/debug/problems`.
 pub(crate) const PROBLEMS_QUEUED_MAX: usize = 256;
 
 /// Between two Events: a mesh full of mistakes must not keep the API server busy.
 const INTERVAL: Duration = Duration::from_millis(200);
-
-/// The longest message that Kubernetes takes is 1,024 bytes.
-const MESSAGE_CHARS_MAX: usize = 900;
-
-/// The longest name that an object may have, less the hash.
-const NAME_CHARS_MAX: usize = 200;
 
 /// Writes down each problem that comes, until `stop`. What cannot be written is not tried again.
 pub(crate) async fn run(
@@ -55,35 +49,16 @@ pub(crate) async fn run(
 /// The Event about a problem, if it is one of an object.
 fn event(problem: &Problem) -> Option<k8s::Event> {
     let key = subject(&problem.subject)?;
-    let words: String = words(problem).chars().take(MESSAGE_CHARS_MAX).collect();
-    let mut hasher = DefaultHasher::new();
-    (&problem.subject, &words).hash(&mut hasher);
-    let short: String = key.name.chars().take(NAME_CHARS_MAX).collect();
-    // What has no namespace has its Events in the default one.
-    let namespace = if key.namespace.is_empty() { "default".to_owned() } else { key.namespace.clone() };
-    let now = Some(Time(clock::now()));
-    Some(k8s::Event {
-        metadata: k8s::ObjectMeta {
-            name: Some(format!("{short}.{:016x}", hasher.finish())),
-            namespace: Some(namespace),
-            ..Default::default()
-        },
-        involved_object: k8s::ObjectReference {
-            api_version: Some(key.kind.api_version().to_owned()),
-            kind: Some(key.kind.name().to_owned()),
-            name: Some(key.name),
-            namespace: Some(key.namespace).filter(|namespace| !namespace.is_empty()),
-            ..Default::default()
-        },
-        type_: Some("Warning".to_owned()),
-        reason: Some(format!("{:?}", problem.reason)),
-        message: Some(words),
-        source: Some(k8s::EventSource { component: Some("osm-controller".to_owned()), host: None }),
-        first_timestamp: now.clone(),
-        last_timestamp: now,
-        count: Some(1),
+    let words = event::cut(&words(problem));
+    let name = event::name_by_content(&key.name, (&problem.subject, &words));
+    let about = k8s::ObjectReference {
+        api_version: Some(key.kind.api_version().to_owned()),
+        kind: Some(key.kind.name().to_owned()),
+        name: Some(key.name),
+        namespace: Some(key.namespace).filter(|namespace| !namespace.is_empty()),
         ..Default::default()
-    })
+    };
+    Some(event::warning(about, name, format!("{:?}", problem.reason), words, clock::now()))
 }
 
 /// A problem in words, without the object, which the Event names itself.

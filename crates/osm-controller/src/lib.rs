@@ -25,6 +25,7 @@ mod authority;
 mod complaints;
 mod config;
 mod debug;
+mod event;
 mod preset;
 mod run;
 mod state_dir;

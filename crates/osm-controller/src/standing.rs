@@ -3,19 +3,18 @@
 //! its status tell.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::PostParams;
 use kube::{Api, Client, Error};
-use osm_api::{INJECTED, NamespacedName, k8s};
+use osm_api::{NamespacedName, is_injected, is_over, k8s};
 use osm_model::PodName;
 use osm_runtime::clock;
 use osm_startup::{AgentReport, CONDITION, Missing, Reason, seen, standing};
 use tokio_util::sync::CancellationToken;
 
+use crate::event;
 use crate::pod_conditions::{PodCondition, PodConditions, in_world};
 use crate::proxies::Proxies;
 use crate::startups::Startups;
@@ -37,9 +36,6 @@ const EVENTS_MAX: usize = 10;
 
 /// For one request.
 const LIMIT: Duration = Duration::from_secs(5);
-
-/// The longest message of an Event is 1,024 bytes.
-const MESSAGE_CHARS_MAX: usize = 900;
 
 /// What the watch works with.
 pub(crate) struct Watch {
@@ -110,8 +106,6 @@ impl Watch {
         let uids: BTreeSet<&str> = pods().filter_map(|(_, pod)| pod.metadata.uid.as_deref()).collect();
         memory.read.retain(|uid, _| uids.contains(uid.as_str()));
         memory.said.retain(|(uid, _)| uids.contains(uid.as_str()));
-        let is_there = |pod: &k8s::Pod, uid: &str| pod.metadata.uid.as_deref().unwrap_or_default() == uid;
-        self.conditions.keep(|name, uid| snapshot.world.pods.get(name).is_some_and(|pod| is_there(pod, uid)));
         self.startups.keep(|pod| snapshot.world.pods.contains_key(&NamespacedName::new(&pod.namespace, &pod.name)));
     }
 
@@ -214,44 +208,20 @@ fn condition(verdict: &Verdict) -> Option<PodCondition> {
     }
 }
 
-/// The same for the same pod and reason, so that replicas do not repeat each other.
+/// The same for the same pod and reason.
 fn event(pod: &k8s::Pod, missing: &Missing, now: Timestamp) -> k8s::Event {
     let name = pod.metadata.name.clone().unwrap_or_default();
-    let mut hasher = DefaultHasher::new();
-    (&pod.metadata.uid, &missing.reason).hash(&mut hasher);
-    let short: String = name.chars().take(200).collect();
-    k8s::Event {
-        metadata: k8s::ObjectMeta {
-            name: Some(format!("{short}.{:016x}", hasher.finish())),
-            namespace: pod.metadata.namespace.clone(),
-            ..k8s::ObjectMeta::default()
-        },
-        involved_object: k8s::ObjectReference {
-            api_version: Some("v1".to_owned()),
-            kind: Some("Pod".to_owned()),
-            name: Some(name),
-            namespace: pod.metadata.namespace.clone(),
-            uid: pod.metadata.uid.clone(),
-            ..k8s::ObjectReference::default()
-        },
-        type_: Some("Warning".to_owned()),
-        reason: Some(Reason::of_code(&missing.reason).map_or("Held", Reason::name).to_owned()),
-        message: Some(format!("the pod waits: {missing}").chars().take(MESSAGE_CHARS_MAX).collect()),
-        source: Some(k8s::EventSource { component: Some("osm-controller".to_owned()), host: None }),
-        first_timestamp: Some(Time(now)),
-        last_timestamp: Some(Time(now)),
-        count: Some(1),
-        ..k8s::Event::default()
-    }
-}
-
-fn is_injected(pod: &k8s::Pod) -> bool {
-    pod.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(INJECTED))
-}
-
-fn is_over(pod: &k8s::Pod) -> bool {
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    phase.is_some_and(|phase| phase == "Succeeded" || phase == "Failed")
+    let by_content = event::name_by_content(&name, (&pod.metadata.uid, &missing.reason));
+    let about = k8s::ObjectReference {
+        api_version: Some("v1".to_owned()),
+        kind: Some("Pod".to_owned()),
+        name: Some(name),
+        namespace: pod.metadata.namespace.clone(),
+        uid: pod.metadata.uid.clone(),
+        ..k8s::ObjectReference::default()
+    };
+    let reason = Reason::of_code(&missing.reason).map_or("Held", Reason::name).to_owned();
+    event::warning(about, by_content, reason, event::cut(&format!("the pod waits: {missing}")), now)
 }
 
 fn created(pod: &k8s::Pod, now: Timestamp) -> Timestamp {

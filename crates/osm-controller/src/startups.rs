@@ -149,13 +149,8 @@ async fn take(State(startups): State<Startups>, headers: HeaderMap, body: Bytes)
 }
 
 fn refused(refusal: &Refusal) -> Response {
-    let status = match refusal {
-        Refusal::NoToken | Refusal::Token(_) | Refusal::Review(_) => StatusCode::UNAUTHORIZED,
-        Refusal::Pod { .. } => StatusCode::FORBIDDEN,
-        Refusal::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
-        Refusal::TooOften(_) => StatusCode::TOO_MANY_REQUESTS,
-    };
-    (status, Json(serde_json::json!({ "error": refusal.to_string(), "reason": refusal.reason() }))).into_response()
+    let said = serde_json::json!({ "error": refusal.to_string(), "reason": refusal.reason() });
+    (refusal.status(), Json(said)).into_response()
 }
 
 /// Why the mesh does not have this pod.

@@ -230,7 +230,7 @@ fn rights_to_give_up() -> k8s::SecurityContext {
     }
 }
 
-fn variable(name: &str, value: &str) -> k8s::EnvVar {
+pub(crate) fn variable(name: &str, value: &str) -> k8s::EnvVar {
     k8s::EnvVar { name: name.to_owned(), value: Some(value.to_owned()), value_from: None }
 }
 

@@ -29,7 +29,7 @@ pub fn preview(written: &World, rng: &mut impl RngExt) -> World {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use osm_api::{INJECTED, ManifestSet, NamespacedName};
+    use osm_api::{ManifestSet, NamespacedName};
     use rand::SeedableRng;
     use rand::rngs::StdRng;
 
@@ -63,11 +63,9 @@ spec: {containers: [{name: c, image: i}]}
             world.apply(change);
         }
         let seen = preview(&world, &mut StdRng::seed_from_u64(1));
-        let is_injected =
-            |pod: &osm_api::k8s::Pod| pod.metadata.annotations.clone().unwrap_or_default().contains_key(INJECTED);
         let of_shop: Vec<_> = seen.pods.iter().filter(|(name, _)| name.namespace == "shop").collect();
-        assert!(of_shop.len() == 2 && of_shop.iter().all(|(_, pod)| is_injected(pod)), "{of_shop:?}");
-        assert!(!is_injected(&seen.pods[&NamespacedName::new("default", "alone")]));
+        assert!(of_shop.len() == 2 && of_shop.iter().all(|(_, pod)| osm_api::is_injected(pod)), "{of_shop:?}");
+        assert!(!osm_api::is_injected(&seen.pods[&NamespacedName::new("default", "alone")]));
         assert!(seen.service_accounts.contains_key(&NamespacedName::new("shop", "default")));
     }
 }

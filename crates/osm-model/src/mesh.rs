@@ -57,7 +57,11 @@ impl Mesh {
             }
         };
         let (settings, http_ports) = (self.settings.clone(), self.http_ports.clone());
-        let closed = if settings.egress { self.closed(&outbound) } else { BTreeMap::new() };
+        let closed = match (settings.access, settings.egress) {
+            (Access::Granted, true) => self.closed(&outbound),
+            // All services are reached, or nothing passes for a destination outside the mesh.
+            (Access::Permissive, _) | (Access::Granted, false) => BTreeMap::new(),
+        };
         ProxyView { settings, class: class.clone(), outbound, http_ports, closed, admitted }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use osm_api::{CONTAINERS_READY, INJECTED, Kind, NamespacedName, ObjectKey, PEERS_READY, Reason, World, k8s};
+use osm_api::{CONTAINERS_READY, Kind, NamespacedName, ObjectKey, PEERS_READY, Reason, World, is_injected, k8s};
 use osm_model::{Identity, PodName};
 
 use crate::report::{Finding, Report};
@@ -65,8 +65,7 @@ impl<'w> Pods<'w> {
     ) -> Pods<'w> {
         let mut pods = Pods { meshed: BTreeMap::new(), by_label: LabelIndex::default() };
         for (name, object) in &world.pods {
-            let annotations = object.metadata.annotations.as_ref();
-            let is_injected = annotations.is_some_and(|annotations| annotations.contains_key(INJECTED));
+            let is_injected = is_injected(object);
             if !namespaces.contains(name.namespace.as_str()) {
                 if is_injected && !namespaces::is_of_another_mesh(world, &name.namespace, options) {
                     report.add(

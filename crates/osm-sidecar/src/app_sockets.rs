@@ -7,12 +7,10 @@ use std::{fs, io};
 
 use nix::unistd::geteuid;
 
+use crate::proc::{Socket, sockets};
+
 /// Every kind of socket that an application speaks through.
 const TABLES: [&str; 4] = ["tcp", "tcp6", "udp", "udp6"];
-
-/// The columns of the kernel's tables (proc_net_tcp): who owns the socket, and the inode of its file.
-const UID_COLUMN: usize = 7;
-const INODE_COLUMN: usize = 9;
 
 /// How many sockets processes of other users have open in this network namespace.
 pub fn count() -> io::Result<usize> {
@@ -34,12 +32,9 @@ fn count_in(folder: &Path, own: u32) -> io::Result<usize> {
 
 /// A socket that no process has open any more, as one that lingers after its end, has no inode and the uid 0.
 fn of_others(table: &str, own: u32) -> usize {
-    let is_of_others = |line: &&str| {
-        let columns: Vec<&str> = line.split_ascii_whitespace().collect();
-        let number = |column: usize| columns.get(column).and_then(|text| text.parse::<u64>().ok());
-        matches!((number(UID_COLUMN), number(INODE_COLUMN)), (Some(uid), Some(inode)) if uid != u64::from(own) && inode != 0)
-    };
-    table.lines().skip(1).filter(is_of_others).count()
+    let is_of_others =
+        |socket: &Socket| matches!((socket.uid, socket.inode), (Some(uid), Some(inode)) if uid != own && inode != 0);
+    sockets(table.as_bytes()).filter(is_of_others).count()
 }
 
 #[cfg(test)]

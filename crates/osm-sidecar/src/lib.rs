@@ -25,6 +25,7 @@ pub mod pages;
 pub mod park;
 pub mod prober;
 pub mod probes;
+mod proc;
 pub mod pulse;
 pub mod quit;
 pub mod ready;

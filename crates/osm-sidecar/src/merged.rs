@@ -21,6 +21,8 @@ use nix::unistd::{Gid, Uid, getgroups, getpid, setgid, setgroups, setuid};
 use osm_runtime::clock;
 use tokio::time::sleep;
 
+use crate::proc::stat_words;
+
 /// The mark's file in the state directory, which only the sidecar mounts.
 const MARK: &str = "installed";
 
@@ -63,10 +65,7 @@ fn is_installed(state_dir: &Path) -> bool {
 
 /// When a process was born, in the kernel's ticks; none if there is no such process.
 fn birth_of(pid: i32) -> Option<String> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name, in parentheses, may hold spaces; the birth is the 20th word behind it (proc(5)).
-    let (_, words) = stat.rsplit_once(") ")?;
-    words.split(' ').nth(19).map(str::to_owned)
+    stat_words(format!("/proc/{pid}")).into_iter().nth(19)
 }
 
 /// Becomes the agent under `uid`, with no right that it or any of its children could get back. Only comes back if that

@@ -1,6 +1,5 @@
 //! Asks Envoy about itself: often until it is programmed, then now and then, to notice when it hangs.
 
-use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use crate::envoy_admin::EnvoyAdmin;
 use crate::gate;
 use crate::observer::{Event, Status};
 use crate::park::Programmed;
+use crate::proc::{ran_and_waited_ns, stat_words};
 
 /// While somebody waits for the gate.
 const CLOSED_INTERVAL: Duration = Duration::from_millis(20);
@@ -67,20 +67,17 @@ impl Silence {
 /// How long the main thread, which answers, has run or waited for its turn to, in milliseconds; 0 once it is gone. On a
 /// kernel that does not count the waiting, the processor time of the whole process.
 fn busy_ms(pid: u32) -> u64 {
-    let counted = fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap_or_default();
-    let mut counted = counted.split(' ').map_while(|nanoseconds| nanoseconds.parse::<u64>().ok());
-    match (counted.next(), counted.next()) {
-        (Some(ran), Some(waited)) if ran > 0 => (ran + waited) / 1_000_000,
-        _ => processor_ms(pid),
+    match ran_and_waited_ns(format!("/proc/{pid}")) {
+        Some((ran, waited)) if ran > 0 => (ran + waited) / 1_000_000,
+        Some(_) | None => processor_ms(pid),
     }
 }
 
 /// The processor time of a process, in milliseconds; 0 once it is gone.
 fn processor_ms(pid: u32) -> u64 {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // The name, in parentheses, may hold spaces; user and system time are the 12th and 13th words behind it.
-    let words = stat.rsplit_once(") ").map_or("", |(_, words)| words);
-    words.split(' ').skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum::<u64>() * TICK_MS
+    // User and system time.
+    let words = stat_words(format!("/proc/{pid}"));
+    words.iter().skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum::<u64>() * TICK_MS
 }
 
 /// Asks until `stop`. A run that has answered before, and then neither says nor does anything for `hung_after`, is

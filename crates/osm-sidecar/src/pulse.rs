@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::EnvoyConfig;
 use crate::park::Programmed;
 use crate::park::counts::Counts;
+use crate::proc::{ran_and_waited_ns, stat_words};
 use crate::state_dir::StateDir;
 
 /// Between two beats. Silence is counted in beats, not in time: an agent that was not running itself has heard nothing.
@@ -178,22 +179,15 @@ impl Stillness {
 /// for a disk. A thread that waits for its turn is not counted by the kernel before it gets it.
 fn threads(pid: u32) -> (u64, bool) {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    threads
-        .map(|thread| (ran_ns(&thread.path()), is_running(&thread.path())))
-        .fold((0, false), |(sum, any), (ran, is)| (sum + ran, any || is))
-}
-
-fn ran_ns(thread: &Path) -> u64 {
-    let counted = fs::read_to_string(thread.join("schedstat")).unwrap_or_default();
-    counted.split(' ').next().and_then(|ran| ran.parse().ok()).unwrap_or(0)
+    threads.map(|thread| thread.path()).fold((0, false), |(sum, any), thread| {
+        let ran = ran_and_waited_ns(&thread).map_or(0, |(ran, _)| ran);
+        (sum + ran, any || is_running(&thread))
+    })
 }
 
 /// A thread that somebody debugs counts, too: that is no fault of Envoy's.
 fn is_running(thread: &Path) -> bool {
-    let stat = fs::read_to_string(thread.join("stat")).unwrap_or_default();
-    // The name, in parentheses, may hold spaces.
-    let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
-    matches!(state, Some('R' | 'D' | 't'))
+    matches!(stat_words(thread).first().map(String::as_str), Some("R" | "D" | "t"))
 }
 
 #[cfg(test)]

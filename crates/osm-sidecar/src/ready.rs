@@ -4,8 +4,8 @@
 use std::net::SocketAddr;
 
 use http::StatusCode;
-use jiff::Timestamp;
 use osm_runtime::http::{Limits, get_tcp};
+use osm_startup::Missing;
 use serde::Deserialize;
 
 /// What is missing does not take more.
@@ -25,13 +25,6 @@ struct NotReady {
     missing: Vec<Missing>,
 }
 
-#[derive(Deserialize)]
-struct Missing {
-    what: String,
-    owner: String,
-    since: Timestamp,
-}
-
 /// Asks once.
 pub async fn ask(agent: SocketAddr) -> Answer {
     let limits = Limits { body_bytes: BODY_BYTES, ..Limits::default() };
@@ -49,7 +42,7 @@ fn read(status: StatusCode, body: &[u8]) -> Answer {
     let Ok(NotReady { missing }) = serde_json::from_slice(body) else {
         return Answer::Waits(format!("the agent answers {status}: {}", text()));
     };
-    let line = |Missing { what, owner, since }: Missing| format!("{what} ({owner}, since {since})");
+    let line = |Missing { what, owner, since, .. }: Missing| format!("{what} ({owner}, since {since})");
     Answer::Waits(missing.into_iter().map(line).collect::<Vec<_>>().join("; "))
 }
 

@@ -1,7 +1,7 @@
 //! What a cluster says of a pod: its object and its Events, in the words of [`PodSeen`].
 
 use jiff::Timestamp;
-use osm_api::{INIT_CONTAINER, INJECTED, SIDECAR_CONTAINER, k8s};
+use osm_api::{INIT_CONTAINER, INJECTED, SIDECAR_CONTAINER, is_over, k8s};
 
 use crate::Reason;
 use crate::missing::one_line;
@@ -23,8 +23,6 @@ pub fn seen(pod: &k8s::Pod, events: &[k8s::Event], now: Timestamp) -> PodSeen {
     let text = |part: &Option<String>| part.clone().unwrap_or_default();
     let created = pod.metadata.creation_timestamp.as_ref().map_or(now, |time| time.0);
     let status = pod.status.clone().unwrap_or_default();
-    let phase = status.phase.as_deref().unwrap_or_default();
-    let is_over = phase == "Succeeded" || phase == "Failed";
     let containers = containers(pod, &status, events);
     let annotations = pod.metadata.annotations.as_ref();
     let mut seen = PodSeen {
@@ -37,7 +35,7 @@ pub fn seen(pod: &k8s::Pod, events: &[k8s::Event], now: Timestamp) -> PodSeen {
         denied: unplaced(&status),
         peers_pending: peers_pending(pod, &status),
         is_ready: is_true(&status, "Ready"),
-        is_over,
+        is_over: is_over(pod),
     };
     seen.steps.extend(condition_steps(&status));
     seen.steps.extend(container_steps(pod, &status));

@@ -3,12 +3,14 @@
 //! that other users can start.
 
 mod api_server;
+mod checkout;
 mod envoy;
 mod eventually;
 mod golden;
 mod reachable;
 
 pub use api_server::ApiServer;
+pub use checkout::in_checkout;
 pub use envoy::{envoy, find_envoy, validate_with_envoy};
 pub use eventually::{Outcome, eventually};
 pub use golden::{Case, golden, golden_text};

@@ -1,11 +1,12 @@
 //! The driver for a real Kubernetes: the cluster of `scripts/cluster`, on which `osm install` has brought a mesh.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
-use std::{env, fs};
 
 use anyhow::{Context, Result, ensure};
+use osm_testkit::in_checkout;
 use serde_json::Value;
 
 use super::driver::{CommandLine, Driver, Whose};
@@ -193,9 +194,7 @@ fn split(pod: &str) -> (&str, &str) {
     pod.split_once('/').expect("scenarios name pods as namespace/name")
 }
 
-/// `scripts/cluster` of the checkout that this program was built in.
+/// `scripts/cluster`; of the folder that this was started in, if this program was taken out of its checkout.
 fn script() -> PathBuf {
-    let own = env::current_exe().unwrap_or_default();
-    let root = own.ancestors().find(|folder| folder.join("scripts/cluster").exists());
-    root.unwrap_or(Path::new(".")).join("scripts/cluster")
+    in_checkout("scripts/cluster").unwrap_or_else(|| PathBuf::from("./scripts/cluster"))
 }

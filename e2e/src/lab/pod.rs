@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Background, Lab, Output, Whose};
+use super::{Background, Lab, Output, Whose, wait_for};
 
 /// A pod by `namespace/name`.
 #[derive(Clone, Copy)]
@@ -74,6 +74,20 @@ impl<'a> Pod<'a> {
         line.map_or(Ok(0), |value| value.parse().with_context(|| format!("{name} is {value}")))
     }
 
+    /// Requests of the pod to `shop/server` so far.
+    pub(crate) fn requests(&self) -> Result<u64> {
+        self.stat("cluster.shop/server|80.upstream_rq_total")
+    }
+
+    /// Waits until there are more of them: a load has begun.
+    pub(crate) fn wait_for_requests(&self, more_than: u64) -> Result<()> {
+        wait_for("the load has begun", || {
+            let now = self.requests()?;
+            ensure!(now > more_than, "{now} requests so far");
+            Ok(())
+        })
+    }
+
     /// The timeline of the pod's sidecar.
     pub(crate) fn startup(&self) -> Result<Value> {
         serde_json::from_str(&self.get("http://127.0.0.1:15904/osm-sidecar/startup")?).context("reading the timeline")
@@ -99,7 +113,7 @@ impl<'a> Pod<'a> {
 
     /// Waits until an Envoy other than this one is programmed.
     pub(crate) fn wait_for_another_envoy(&self, before: &str) -> Result<()> {
-        super::wait_for("another Envoy is programmed", || {
+        wait_for("another Envoy is programmed", || {
             ensure!(self.envoy_process()? != before, "the old Envoy is still there");
             self.get("http://127.0.0.1:15904/osm-sidecar/ready")
         })?;
@@ -136,6 +150,15 @@ impl<'a> Pod<'a> {
 }
 
 impl LoadCounts {
+    /// An error unless more than so many were tried, and each was answered, or reset while it was in flight.
+    pub(crate) fn answered_or_reset(&self, more_than: u64) -> Result<()> {
+        let LoadCounts { tried, ok, refused, reset, timed_out, failed, other_status, .. } = *self;
+        ensure!(tried > more_than, "only {tried} connections were tried");
+        ensure!(refused == 0 && timed_out == 0 && failed == 0 && other_status == 0, "{self:?}");
+        ensure!(ok + reset == tried, "{self:?}");
+        Ok(())
+    }
+
     /// Reads what a load printed.
     pub(crate) fn of(load: Background) -> Result<LoadCounts> {
         LoadCounts::in_output(&load.finish()?.success()?)

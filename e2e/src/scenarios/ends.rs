@@ -4,7 +4,7 @@ use std::fs;
 
 use anyhow::{Context, Result, ensure};
 
-use super::manifests::{idle_pod, mesh_namespace, service, service_account};
+use super::manifests::{container_pod, idle_pod, mesh_namespace, server_pod, service, service_account};
 use super::open_shop;
 use crate::Choice;
 use crate::lab::{Lab, LoadCounts, binary, wait_for};
@@ -74,24 +74,16 @@ fn leaving_pod(name: &str, shape: &str) -> Result<String> {
         Ok(format!("sleep 3; echo {moment} $({} once http://server.shop/)", demo.display()))
     };
     let (hook, end) = (ask("in preStop")?, ask("at the end")?);
-    Ok(format!(
-        "---
-apiVersion: v1
-kind: Pod
-metadata:
-  name: {name}
-  namespace: shop
-  annotations: {{openservicemesh.io/startup: {shape}}}
-spec:
-  serviceAccountName: client
-  terminationGracePeriodSeconds: 30
+    let spec = format!(
+        "  terminationGracePeriodSeconds: 30
   containers:
     - name: main
       image: osm-demo
       command: [sh, -c, 'end() {{ {end}; exit 0; }}; trap end TERM; while :; do sleep 0.1; done']
       lifecycle: {{preStop: {{exec: {{command: [sh, -c, '({hook}) > /proc/1/fd/1']}}}}}}
 "
-    ))
+    );
+    Ok(container_pod(name, &format!("openservicemesh.io/startup: {shape}"), &spec))
 }
 
 /// Requests that take a while are under way when one of two servers is told to end: each is answered.
@@ -125,20 +117,8 @@ pub(super) fn requests_under_way_are_answered(choice: &Choice) -> Result<String>
 }
 
 fn slow_server(name: &str, shape: &str) -> String {
-    format!(
-        "---
-apiVersion: v1
-kind: Pod
-metadata:
-  name: {name}
-  namespace: shop
-  labels: {{app: server}}
-  annotations: {{openservicemesh.io/startup: {shape}}}
-spec:
-  serviceAccountName: server
-  containers: [{{name: main, image: osm-demo, args: [serve, --delay-ms, '500', --name, {name}]}}]
-"
-    )
+    let annotations = format!("openservicemesh.io/startup: {shape}");
+    server_pod(name, "server", &annotations, &format!("serve, --delay-ms, '500', --name, {name}"))
 }
 
 fn job(name: &str, script: &str) -> String {

@@ -135,6 +135,22 @@ pub(crate) fn plain_shop() -> String {
 
 /// A pod that connects once, at once, and is never restarted.
 pub(crate) fn once_pod(name: &str, annotations: &str) -> String {
+    let once = "  restartPolicy: Never
+  containers:
+    - name: once
+      image: osm-demo
+      args: [once, 'http://server.shop/']
+";
+    container_pod(name, annotations, once)
+}
+
+/// The rest of the spec of a [`container_pod`] that stays and does nothing, to run commands in.
+pub(crate) const IDLE: &str = "  containers:
+    - {name: main, image: osm-demo, command: [sleep, infinity]}
+";
+
+/// One more pod behind a service of `shop` that selects `app: APP`, under the service account `server`.
+pub(crate) fn server_pod(name: &str, app: &str, annotations: &str, arguments: &str) -> String {
     format!(
         "---
 apiVersion: v1
@@ -142,14 +158,14 @@ kind: Pod
 metadata:
   name: {name}
   namespace: shop
+  labels: {{app: {app}}}
   annotations: {{{annotations}}}
 spec:
-  serviceAccountName: client
-  restartPolicy: Never
+  serviceAccountName: server
   containers:
-    - name: once
+    - name: main
       image: osm-demo
-      args: [once, 'http://server.shop/']
+      args: [{arguments}]
 "
     )
 }

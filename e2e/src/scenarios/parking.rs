@@ -45,13 +45,9 @@ impl Load {
 
     /// A load that has begun.
     fn begin(client: &Pod<'_>, seconds: u32) -> Result<Load> {
-        let before = client.stat("cluster.shop/server|80.upstream_rq_total")?;
+        let before = client.requests()?;
         let load = Load::start(client, seconds)?;
-        wait_for("the load has begun", || {
-            let now = client.stat("cluster.shop/server|80.upstream_rq_total")?;
-            ensure!(now > before + 100, "{now} requests so far");
-            Ok(())
-        })?;
+        client.wait_for_requests(before + 100)?;
         Ok(load)
     }
 
@@ -217,10 +213,8 @@ pub(super) fn hand_overs(choice: &Choice) -> Result<String> {
 
 /// None is refused, none is lost, and no more are reset than Envoy had accepted.
 fn check(counts: &LoadCounts, accepted: u64) -> Result<()> {
-    let LoadCounts { tried, ok, refused, reset, timed_out, failed, other_status, .. } = *counts;
-    ensure!(tried > 1_000, "only {tried} connections were tried");
-    ensure!(refused == 0 && timed_out == 0 && failed == 0 && other_status == 0, "{counts:?}");
-    ensure!(ok + reset == tried, "{counts:?}");
+    counts.answered_or_reset(1_000)?;
+    let reset = counts.reset;
     ensure!(reset <= accepted, "{reset} were reset, but only {accepted} had been accepted: the others were lost");
     Ok(())
 }

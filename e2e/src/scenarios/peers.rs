@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::manifests::{demo_pod, service};
+use super::manifests::{demo_pod, server_pod, service};
 use super::open_shop;
 use crate::Choice;
 use crate::lab::{Lab, PodStatus, wait_for};
@@ -22,7 +22,7 @@ pub(super) fn no_endpoint_before_its_inbound(choice: &Choice) -> Result<String> 
     for (app, expects_early) in [("server", false), ("eager", true)] {
         for number in 0..NEWCOMERS {
             let name = format!("{app}-{number}");
-            lab.apply(&server_pod(&name, app, ""))?;
+            lab.apply(&newcomer(&name, app, ""))?;
             let early = look_for(&lab, &name, app, &mut looks)?;
             ensure!(!early || expects_early, "{name} was an endpoint before it was programmed");
             seen_early += u32::from(early);
@@ -56,10 +56,10 @@ pub(super) fn ready_when_its_peers_know(choice: &Choice) -> Result<String> {
     signal_agent(&lab, "STOP")?;
 
     // Without the gate it is ready while its peers do not know of it: that is what the gate is for.
-    lab.apply(&server_pod("ungated", "server", "openservicemesh.io/readiness-gate: none"))?;
+    lab.apply(&newcomer("ungated", "server", "openservicemesh.io/readiness-gate: none"))?;
     lab.wait_ready("shop/ungated")?;
 
-    lab.apply(&server_pod("second", "server", ""))?;
+    lab.apply(&newcomer("second", "server", ""))?;
     let waiting = lab.wait_for("shop/second", "held back with the reason", |pod| {
         pod.condition(PEERS_READY).is_some_and(|it| it.status == "False" && it.message.contains("shop/client"))
     })?;
@@ -71,7 +71,7 @@ pub(super) fn ready_when_its_peers_know(choice: &Choice) -> Result<String> {
     ensure!(clusters.contains(&format!("shop/server|80::{ip}:")), "it is ready and its peer does not have it");
 
     signal_agent(&lab, "STOP")?;
-    lab.apply(&server_pod("third", "server", ""))?;
+    lab.apply(&newcomer("third", "server", ""))?;
     let third = lab.wait_ready("shop/third")?;
     let reason = opened(&third)?;
     signal_agent(&lab, "CONT")?;
@@ -103,11 +103,6 @@ fn opened(pod: &PodStatus) -> Result<String> {
     Ok(format!("{}: {}", condition.reason, condition.message))
 }
 
-fn server_pod(name: &str, app: &str, annotations: &str) -> String {
-    demo_pod("shop", name, app, &format!("serve, --port, '8080', --name, {name}"))
-        .replace(&format!("serviceAccountName: {name}"), "serviceAccountName: server")
-        .replace(
-            &format!("labels: {{app: {app}}}"),
-            &format!("labels: {{app: {app}}}\n  annotations: {{{annotations}}}"),
-        )
+fn newcomer(name: &str, app: &str, annotations: &str) -> String {
+    server_pod(name, app, annotations, &format!("serve, --port, '8080', --name, {name}"))
 }

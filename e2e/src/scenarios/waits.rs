@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 
-use super::manifests::{container_pod, demo_pod, service, service_account};
+use super::manifests::{IDLE, container_pod, demo_pod, service, service_account};
 use super::open_shop;
 use crate::Choice;
 use crate::lab::{Lab, PodStatus, wait_for};
@@ -78,9 +78,8 @@ pub(super) fn the_wait_for_an_upstream_ends(choice: &Choice) -> Result<String> {
         &[service_account("shop", "late"), service("shop", "late", "{name: http, port: 80, targetPort: 8080}")]
             .concat(),
     )?;
-    let idle = "  containers:\n    - {name: main, image: osm-demo, command: [sleep, infinity]}\n";
     let pod =
-        |name: &str, limit: &str| container_pod(name, &format!("openservicemesh.io/wait-for: shop/late{limit}"), idle);
+        |name: &str, limit: &str| container_pod(name, &format!("openservicemesh.io/wait-for: shop/late{limit}"), IDLE);
     lab.apply(&[pod("patient", ""), pod("impatient", ", openservicemesh.io/wait-for-limit: 4s")].concat())?;
     wait_for("the one with a limit says until when it waits", || {
         let (_, said) = lab.pod("shop/impatient").says_ready()?;

@@ -1,6 +1,7 @@
 //! The part of a pod's status that decisions rest on: where it is, whether it can serve, and which containers are over.
 //! All else would cause work with every word of the kubelet.
 
+use crate::pod::is_last_phase;
 use crate::{CONDITION_PREFIX, k8s};
 
 /// The condition of Kubernetes that every container of the pod is ready; readiness gates do not count for it.
@@ -16,9 +17,8 @@ pub(crate) fn strip(pod: &mut k8s::Pod) {
     let conditions: Vec<k8s::PodCondition> = conditions.map(condition).collect();
     let over: Vec<k8s::ContainerStatus> =
         status.container_statuses.unwrap_or_default().into_iter().filter_map(over).collect();
-    let is_over = |phase: &String| ["Succeeded", "Failed"].contains(&phase.as_str());
     let kept = k8s::PodStatus {
-        phase: status.phase.filter(is_over),
+        phase: status.phase.filter(|phase| is_last_phase(phase)),
         pod_ips: status.pod_ips.filter(|ips| !ips.is_empty()),
         conditions: Some(conditions).filter(|conditions| !conditions.is_empty()),
         container_statuses: Some(over).filter(|over| !over.is_empty()),

@@ -11,7 +11,7 @@ use hyper::body::Bytes;
 use hyper::header::HOST;
 use kube::Api;
 use kube::api::ListParams;
-use osm_api::{INJECTED, NamespacedName, k8s};
+use osm_api::{NamespacedName, is_injected, k8s};
 use osm_runtime::{clock, http};
 use osm_startup::{AgentReport, Missing, STATUS_PATH, STATUS_PORT, denied, seen};
 
@@ -52,8 +52,7 @@ pub(super) async fn all(cluster: &Cluster, namespace: Option<&str>) -> anyhow::R
     let pods: Api<k8s::Pod> = namespace.map_or_else(|| Api::all(client()), |name| Api::namespaced(client(), name));
     let listed = pods.list(&ListParams::default()).await;
     let listed = listed.map_err(|error| cluster.place.failing("listing pods", &error))?;
-    let injected = |pod: &k8s::Pod| pod.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(INJECTED));
-    let asked = listed.items.into_iter().filter(injected).map(|pod| async move {
+    let asked = listed.items.into_iter().filter(is_injected).map(|pod| async move {
         let namespace = pod.metadata.namespace.clone().unwrap_or_default();
         let agent = ask(&Api::namespaced(client(), &namespace), &pod).await;
         Startup::new(&seen(&pod, &[], clock::now()), agent.as_ref().ok())

@@ -5,7 +5,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::PostParams;
 use kube::{Api, Client};
 use osm_api::k8s;
@@ -13,6 +12,8 @@ use osm_runtime::clock;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+use crate::event;
 
 /// Events that may wait. What comes when they are this many is dropped.
 pub(crate) const QUEUE: usize = 64;
@@ -94,25 +95,8 @@ pub(crate) async fn run(
 }
 
 fn event(notice: &Notice, now: jiff::Timestamp) -> k8s::Event {
-    // What is about an object of the whole cluster belongs into the namespace `default`.
-    let namespace = notice.about.namespace.clone().unwrap_or_else(|| "default".to_owned());
-    let name = notice.about.name.as_deref().unwrap_or_default();
-    k8s::Event {
-        metadata: k8s::ObjectMeta {
-            name: Some(format!("{name}.{:x}", now.as_nanosecond())),
-            namespace: Some(namespace),
-            ..k8s::ObjectMeta::default()
-        },
-        involved_object: notice.about.clone(),
-        reason: Some("NotInMesh".to_owned()),
-        message: Some(notice.message.clone()),
-        type_: Some("Warning".to_owned()),
-        first_timestamp: Some(Time(now)),
-        last_timestamp: Some(Time(now)),
-        count: Some(1),
-        source: Some(k8s::EventSource { component: Some("osm-controller".to_owned()), host: None }),
-        ..k8s::Event::default()
-    }
+    let name = format!("{}.{:x}", notice.about.name.as_deref().unwrap_or_default(), now.as_nanosecond());
+    event::warning(notice.about.clone(), name, "NotInMesh".to_owned(), notice.message.clone(), now)
 }
 
 /// What was said, and when.

@@ -4,8 +4,7 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 
-/// The state `LISTEN` in the kernel's numbers.
-const LISTEN: &str = "0A";
+use crate::proc::sockets;
 
 /// The inodes of the sockets that listen on `port`.
 pub(super) fn listening(port: u16) -> Vec<u64> {
@@ -15,15 +14,8 @@ pub(super) fn listening(port: u16) -> Vec<u64> {
 
 /// Listening sockets come first in the table, so the connections, of which there may be many, are not read.
 fn listening_in(table: impl BufRead, port: u16) -> Vec<u64> {
-    let lines = table.lines().map_while(Result::ok).skip(1);
-    let rows = lines.map(|line| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
-    let listening = rows.take_while(|row| row.get(3).is_some_and(|state| state == LISTEN));
-    listening.filter(|row| port_of(&row[1]) == Some(port)).filter_map(|row| row.get(9)?.parse().ok()).collect()
-}
-
-/// `0100007F:3A99` is port 15001 of 127.0.0.1.
-fn port_of(address: &str) -> Option<u16> {
-    u16::from_str_radix(address.rsplit_once(':')?.1, 16).ok()
+    let listening = sockets(table).take_while(|socket| socket.is_listening);
+    listening.filter(|socket| socket.port == Some(port)).filter_map(|socket| socket.inode).collect()
 }
 
 #[cfg(test)]

@@ -145,6 +145,26 @@ impl Chain {
     }
 }
 
+/// What an event does to a controller, an agent and its Envoy.
+fn happens(chain: &mut Chain, event: Event) {
+    match event {
+        Event::Resources(snapshot) => {
+            chain.resources = snapshot.resources();
+            chain.controller.set_resources(chain.resources.clone());
+        }
+        Event::Deliver(down, up) => {
+            (0..down).for_each(|_| _ = chain.deliver_from_controller());
+            (0..up).for_each(|_| _ = chain.agent.server.receive());
+            (0..down).for_each(|_| _ = chain.agent.deliver_down());
+            chain.relay();
+            (0..up).for_each(|_| _ = chain.controller_receives());
+        }
+        Event::AskAgain(index) => chain.agent.ask_again(index),
+        Event::Reconnect => chain.agent.reconnect(),
+        Event::ReconnectUpstream => chain.reconnect_upstream(),
+    }
+}
+
 fn settle(mut step: impl FnMut() -> bool) {
     let steps = (0..STEPS_MAX).take_while(|_| step()).count();
     assert!(steps < STEPS_MAX, "messages go round for ever");
@@ -187,22 +207,7 @@ proptest! {
     ) {
         let mut chain = Chain::new(first.resources());
         for event in events {
-            match event {
-                Event::Resources(snapshot) => {
-                    chain.resources = snapshot.resources();
-                    chain.controller.set_resources(chain.resources.clone());
-                }
-                Event::Deliver(down, up) => {
-                    (0..down).for_each(|_| _ = chain.deliver_from_controller());
-                    (0..up).for_each(|_| _ = chain.agent.server.receive());
-                    (0..down).for_each(|_| _ = chain.agent.deliver_down());
-                    chain.relay();
-                    (0..up).for_each(|_| _ = chain.controller_receives());
-                }
-                Event::AskAgain(index) => chain.agent.ask_again(index),
-                Event::Reconnect => chain.agent.reconnect(),
-                Event::ReconnectUpstream => chain.reconnect_upstream(),
-            }
+            happens(&mut chain, event);
         }
         settle(|| chain.step());
         chain.resources = last.without_bad().resources();
@@ -220,22 +225,7 @@ proptest! {
     fn what_counts_as_answered_is_with_envoy(first in snapshots(), events in events()) {
         let mut chain = Chain::new(first.resources());
         for event in events {
-            match event {
-                Event::Resources(snapshot) => {
-                    chain.resources = snapshot.resources();
-                    chain.controller.set_resources(chain.resources.clone());
-                }
-                Event::Deliver(down, up) => {
-                    (0..down).for_each(|_| _ = chain.deliver_from_controller());
-                    (0..up).for_each(|_| _ = chain.agent.server.receive());
-                    (0..down).for_each(|_| _ = chain.agent.deliver_down());
-                    chain.relay();
-                    (0..up).for_each(|_| _ = chain.controller_receives());
-                }
-                Event::AskAgain(index) => chain.agent.ask_again(index),
-                Event::Reconnect => chain.agent.reconnect(),
-                Event::ReconnectUpstream => chain.reconnect_upstream(),
-            }
+            happens(&mut chain, event);
             let answered = chain.controller.session.answered_load_assignments();
             prop_assert_eq!(answered.is_some(), chain.with_envoy.is_some());
             let (Some(answered), Some(with_envoy)) = (answered, &chain.with_envoy) else { continue };
