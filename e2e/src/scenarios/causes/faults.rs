@@ -171,6 +171,12 @@ pub(super) const FAULTS: &[Fault] = &[
         begin: |lab, pod| {
             let before = start_while_the_controller_stands_still(lab, pod)?;
             lab.apply(&plain_namespace("shop"))?;
+            wait_for("the controller will read of it", || {
+                let label = format!("grep monitored-by /run/osm-local/{}/objects/namespace.shop.json", lab.name());
+                let found = lab.node(&["sh", "-c", &label])?;
+                ensure!(found.code == Some(1), "it would not yet: {}", found.all());
+                Ok(())
+            })?;
             go_on(lab, before)
         },
         end: |lab, pod| {
