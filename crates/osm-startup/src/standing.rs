@@ -69,13 +69,19 @@ fn order(pod: &PodSeen) -> Option<Missing> {
     let mut before = pod.containers.iter().take_while(|container| container.name != INIT_CONTAINER);
     let found = |name: &str| pod.containers.iter().find(|container| container.name == name);
     let culprit = |what: String| Missing::new(Reason::OrderChanged, what, pod.created);
+    if pod.containers.is_empty() {
+        // Nobody has looked yet.
+        return None;
+    }
     let sidecar = found(SIDECAR_CONTAINER);
     match (found(INIT_CONTAINER), sidecar) {
         // Not every shape has it.
         (None, Some(_)) if !needs_init(pod) => {}
-        (None, _) => return Some(culprit("another webhook took osm-init out of the pod".to_owned())),
+        (None, _) if needs_init(pod) => {
+            return Some(culprit("another webhook took osm-init out of the pod".to_owned()));
+        }
         (_, None) => return Some(culprit("another webhook took the sidecar out of the pod".to_owned())),
-        (Some(_), Some(_)) => {
+        (_, Some(_)) => {
             if let Some(first) = before.next() {
                 let what = format!(
                     "container {} comes before osm-init, so its connections go past the mesh: another webhook put it there",

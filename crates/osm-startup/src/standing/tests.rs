@@ -114,6 +114,10 @@ fn who_came_between_injection_and_the_kubelet_is_named() {
     let mut without = pod("init");
     without["spec"]["initContainers"] = json!([]);
     check(&without, None, Reason::OrderChanged, "took osm-init out of the pod");
+    // A pod of which no container has been seen yet was changed by nobody.
+    let mut unseen = pod("init");
+    unseen["spec"] = json!({ "initContainers": [], "containers": [] });
+    assert!(look(&unseen, None).missing.iter().all(|missing| !missing.is(Reason::OrderChanged)));
     // A pod that runs nevertheless is not held, but its traffic may go past the mesh.
     first["status"]["conditions"] = json!([{ "type": "Ready", "status": "True" }]);
     let standing = look(&first, None);
