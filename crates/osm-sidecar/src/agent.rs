@@ -146,7 +146,7 @@ pub async fn run(
     let (status, envoy_state, hung) = (wires.status.1, wires.envoy.1, wires.hung.0);
     let programmed = park::follow(&tasks, status.clone(), envoy_state.clone());
     let parking = guards.spawn(&tasks, &state_dir, &programmed, &counts);
-    let pulse = Pulse::new(&state_dir, &envoy, programmed.clone(), hung.clone(), counts);
+    let pulse = Pulse::new(&state_dir, &envoy, programmed.clone(), hung.clone());
     tasks.spawn("pulse", info_span!("pulse"), pulse.run(stop.clone()));
     let probed = prober::run(admin.clone(), envoy.hung_after, envoy_state, status, events.clone(), hung, stop.clone());
     tasks.spawn("prober", info_span!("prober"), probed);
@@ -157,7 +157,7 @@ pub async fn run(
     let farewell = Farewell { config: farewell, notice: wires.notice.1, admin };
     let config = envoy;
     let supervisor =
-        Supervisor { config, bootstrap, farewell, quit, children, events, state, hung, parking, programmed };
+        Supervisor { config, bootstrap, farewell, quit, children, events, state, hung, counts, parking, programmed };
     // Envoy ends first: until then its configuration and its pages are served.
     let supervised = supervisor.run(asked, stop.clone()).await.context("running Envoy");
     stop.cancel();

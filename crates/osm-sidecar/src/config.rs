@@ -76,7 +76,8 @@ pub struct AgentArgs {
     /// What becomes of the order to quit: refuse, obey (a Job), ignore (a native sidecar)
     #[arg(long, env = "OSM_QUIT", value_enum, default_value_t)]
     pub quit: QuitPolicy,
-    /// Envoy is killed and started again when its admin socket answers nothing for this many seconds; 0 means never
+    /// Envoy is killed and started again when its admin socket answers nothing for this many seconds, or its workers
+    /// nothing for a part of one; 0 means never, whatever does not answer
     #[arg(long, env = "OSM_HUNG_SECONDS", default_value_t = 10)]
     pub hung_seconds: u16,
     /// How long, in seconds, connections may go on after the configuration that they came in under has changed

@@ -3,6 +3,8 @@
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -19,6 +21,7 @@ use crate::envoy_log::LastLine;
 use crate::farewell::Farewell;
 use crate::gate;
 use crate::observer::Event;
+use crate::park::counts::Counts;
 use crate::park::{Parking, Programmed};
 use crate::quit::Quit;
 use crate::reaper::{Children, OwnChild};
@@ -49,6 +52,8 @@ pub struct Supervisor {
     pub state: watch::Sender<gate::Envoy>,
     /// Runs that do not answer any more, to be killed.
     pub hung: mpsc::Receiver<u64>,
+    /// Where they are counted.
+    pub counts: Arc<Counts>,
     /// What takes connections while no Envoy does.
     pub parking: Parking,
     /// Which run carries connections.
@@ -101,7 +106,7 @@ impl Supervisor {
                     let delay = restarts.delay_after(how(started.elapsed()), &mut rng);
                     let restart_in_ms = delay.as_millis();
                     tracing::warn!(run, why, restart_in_ms, "Envoy ended, though nobody asked it to");
-                    self.report(gate::Envoy::Ended(why)).await;
+                    self.report(gate::Envoy::Ended { why, is_hung }).await;
                     tokio::select! {
                         () = sleep(delay) => {}
                         () = asked.cancelled() => return Ok(()),
@@ -166,8 +171,9 @@ impl Supervisor {
                 Some(hung) = self.hung.recv() => hung,
             };
             if hung == run {
-                tracing::warn!(run, "Envoy does not answer any more and is killed");
+                tracing::warn!(run, "Envoy does not answer and is killed");
                 is_hung = true;
+                self.counts.hangs.fetch_add(1, Ordering::Relaxed);
                 child.process.start_kill().context("killing Envoy")?;
             }
         }
@@ -199,7 +205,7 @@ fn why(status: ExitStatus, is_hung: bool, last_words: &str) -> String {
     // Who is killed has no last words; what it said before is about something else.
     let is_killed = status.signal() == Some(Signal::SIGKILL as i32);
     let ended = if is_killed { describe(status) } else { with_last_words(describe(status), last_words) };
-    if is_hung { format!("did not answer any more and {ended}") } else { ended }
+    if is_hung { format!("did not answer and {ended}") } else { ended }
 }
 
 fn describe(status: ExitStatus) -> String {

@@ -105,7 +105,7 @@ impl Gate {
         let has_ended = matches!(facts.upstream.configuration, Configuration::Ended(_));
         let programmed_run = match facts.envoy {
             Envoy::Running { run, .. } if is_open || (self.programmed_run == Some(run) && !has_ended) => Some(run),
-            Envoy::Running { .. } | Envoy::Absent | Envoy::Unstartable(_) | Envoy::Ended(_) => None,
+            Envoy::Running { .. } | Envoy::Absent | Envoy::Unstartable(_) | Envoy::Ended { .. } => None,
         };
         Gate { missing, programmed_run, is_open, has_opened: self.has_opened || is_open }
     }
@@ -141,9 +141,10 @@ fn lacks(facts: &Facts, programmed_run: Option<u64>) -> Vec<(Cause, Obstacle)> {
             lacks.push((Cause::Process, obstacle(Reason::EnvoyUnstartable, format!("Envoy cannot be started: {why}"))));
             return lacks;
         }
-        Envoy::Ended(why) => {
+        Envoy::Ended { why, is_hung } => {
             let what = format!("Envoy {why}; it is started again");
-            lacks.push((Cause::Process, obstacle(Reason::EnvoyEnded, what)));
+            let reason = if *is_hung { Reason::EnvoySilent } else { Reason::EnvoyEnded };
+            lacks.push((Cause::Process, obstacle(reason, what)));
             return lacks;
         }
     };

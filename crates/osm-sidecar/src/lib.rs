@@ -37,6 +37,7 @@ pub mod restarts;
 mod scratch;
 pub mod secrets;
 pub mod state_dir;
+mod stillness;
 pub mod timeline;
 pub mod verdicts;
 

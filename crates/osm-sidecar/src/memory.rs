@@ -10,7 +10,7 @@ pub(crate) fn to_prometheus(envoy: &gate::Envoy) -> String {
     let mut text = "# TYPE osm_sidecar_resident_bytes gauge\n".to_owned();
     let envoy = match envoy {
         gate::Envoy::Running { pid, .. } => Some(*pid),
-        gate::Envoy::Absent | gate::Envoy::Unstartable(_) | gate::Envoy::Ended(_) => None,
+        gate::Envoy::Absent | gate::Envoy::Unstartable(_) | gate::Envoy::Ended { .. } => None,
     };
     for (process, pid) in [("agent", Some(std::process::id())), ("envoy", envoy)] {
         if let Some(bytes) = pid.and_then(resident_bytes) {

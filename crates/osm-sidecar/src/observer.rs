@@ -110,7 +110,7 @@ impl Observer {
                 match &envoy {
                     gate::Envoy::Absent | gate::Envoy::Unstartable(_) => {}
                     gate::Envoy::Running { .. } => self.note(Step::EnvoyStarted),
-                    gate::Envoy::Ended(why) => self.note(Step::EnvoyEnded(why.clone())),
+                    gate::Envoy::Ended { why, .. } => self.note(Step::EnvoyEnded(why.clone())),
                 }
                 self.facts.envoy = envoy;
             }

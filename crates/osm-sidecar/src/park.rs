@@ -89,9 +89,10 @@ impl Programmed {
             gate::Envoy::Running { run, pid } if status.gate.programmed_run() == Some(run) => {
                 Some(Programmed { run, pid })
             }
-            gate::Envoy::Running { .. } | gate::Envoy::Absent | gate::Envoy::Unstartable(_) | gate::Envoy::Ended(_) => {
-                None
-            }
+            gate::Envoy::Running { .. }
+            | gate::Envoy::Absent
+            | gate::Envoy::Unstartable(_)
+            | gate::Envoy::Ended { .. } => None,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Asks Envoy about itself: often until it is programmed, then now and then, to notice when it hangs.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,10 +10,11 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::envoy_admin::EnvoyAdmin;
-use crate::gate;
+use crate::gate::{self, Answer};
 use crate::observer::{Event, Status};
 use crate::park::Programmed;
 use crate::proc::{ran_and_waited_ns, stat_words};
+use crate::stillness::{BEAT, Stillness};
 
 /// While somebody waits for the gate.
 const CLOSED_INTERVAL: Duration = Duration::from_millis(20);
@@ -33,6 +35,10 @@ const BUSY_PERCENT: u64 = 10;
 
 /// The kernel's unit of processor time in /proc, the same on every Linux that userspace sees (proc(5), sysconf(3)).
 const TICK_MS: u64 = 10;
+
+/// An Envoy that is not programmed yet, is asked, and none of whose threads has run or wanted to for so many beats, is
+/// stopped or locked up, whether it has ever answered or not. One that is programmed has the pulse.
+const STILL_BEATS: u32 = 5;
 
 /// What is known of a run that has answered and then fell silent.
 struct Silence {
@@ -80,8 +86,8 @@ fn processor_ms(pid: u32) -> u64 {
     words.iter().skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum::<u64>() * TICK_MS
 }
 
-/// Asks until `stop`. A run that has answered before, and then neither says nor does anything for `hung_after`, is
-/// reported as hung.
+/// Asks until `stop`. A run is reported as hung that has answered before, and then neither says nor does anything for
+/// `hung_after`; and one that is not programmed yet as soon as it is seen to do nothing at all.
 pub async fn run(
     admin: EnvoyAdmin,
     hung_after: Option<Duration>,
@@ -92,18 +98,29 @@ pub async fn run(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let (mut heard, mut reported): (Option<Silence>, _) = (None, None);
+    let mut stillness = (0, Stillness::default());
     loop {
         let present = envoy.borrow_and_update().clone();
         if let gate::Envoy::Running { run, pid } = present {
-            match admin.answer(run, QUESTION_LIMIT).await {
-                Ok(answer) => {
+            let is_programmed = Programmed::of(&status.borrow(), &present).is_some();
+            let beats = (hung_after.is_some() && !is_programmed).then_some(STILL_BEATS);
+            if stillness.0 != run {
+                stillness = (run, Stillness::default());
+            }
+            match ask(&admin, run, pid, beats, &mut stillness.1).await {
+                Asked::Still => {
+                    stillness = (run, Stillness::default());
+                    let _ = hung.send(run).await;
+                }
+                Asked::Answered(answer) => {
+                    stillness = (run, Stillness::default());
                     heard = Some(Silence::after_answer(run, pid));
                     if reported.as_ref() != Some(&answer) {
                         reported = Some(answer.clone());
                         let _ = events.send(Event::Answer(answer)).await;
                     }
                 }
-                Err(error) => {
+                Asked::Failed(error) => {
                     tracing::debug!(run, error = format!("{error:#}"), "Envoy does not answer");
                     let silence = heard.as_mut().filter(|silence| silence.run == run);
                     if silence.zip(hung_after).is_some_and(|(silence, limit)| silence.goes_on(pid, limit)) {
@@ -120,6 +137,37 @@ pub async fn run(
             () = sleep(interval) => {}
             Ok(()) = envoy.changed() => {}
             () = stop.cancelled() => return Ok(()),
+        }
+    }
+}
+
+/// What came of a question.
+enum Asked {
+    Answered(Answer),
+    Failed(anyhow::Error),
+    /// Nothing, and the process has done nothing for so many beats as were allowed.
+    Still,
+}
+
+/// Asks once, and looks meanwhile whether the process does anything, if `beats` says how long it may do nothing.
+async fn ask(admin: &EnvoyAdmin, run: u64, pid: u32, beats: Option<u32>, stillness: &mut Stillness) -> Asked {
+    let mut is_still = || beats.is_some_and(|beats| stillness.look(pid) >= beats);
+    let mut answer = pin!(admin.answer(run, QUESTION_LIMIT));
+    loop {
+        // An answer that is there counts, however late this task looks.
+        tokio::select! {
+            biased;
+            answer = &mut answer => return match answer {
+                Ok(answer) => Asked::Answered(answer),
+                // Nobody listens yet: then the question is over at once, and its successors go on looking.
+                Err(_) if is_still() => Asked::Still,
+                Err(error) => Asked::Failed(error),
+            },
+            () = sleep(BEAT) => {
+                if is_still() {
+                    return Asked::Still;
+                }
+            }
         }
     }
 }

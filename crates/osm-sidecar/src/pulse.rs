@@ -3,11 +3,8 @@
 //!
 //! Envoy's admin interface is answered by the main thread, which says nothing of the workers.
 
-use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::net::UnixStream;
@@ -17,19 +14,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::EnvoyConfig;
 use crate::park::Programmed;
-use crate::park::counts::Counts;
-use crate::proc::{ran_and_waited_ns, stat_words};
 use crate::state_dir::StateDir;
-
-/// Between two beats. Silence is counted in beats, not in time: an agent that was not running itself has heard nothing.
-const BEAT: Duration = Duration::from_millis(100);
+use crate::stillness::{BEAT, Stillness};
 
 /// An Envoy none of whose threads has run or wanted to for so many beats, though one was asked to answer, is stopped or
 /// locked up: being slow looks different.
 const STILL_BEATS: u32 = 3;
-
-/// Less processor time than this in a beat is not work.
-const WORK_NS: u64 = 1_000_000;
 
 /// After connecting has failed, though Envoy is programmed.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
@@ -47,8 +37,6 @@ pub struct Pulse {
     programmed: watch::Receiver<Option<Programmed>>,
     /// Where runs are reported that do not answer any more.
     hung: mpsc::Sender<u64>,
-    /// Where they are counted.
-    counts: Arc<Counts>,
 }
 
 /// The connection to one worker.
@@ -58,14 +46,6 @@ struct Beat {
     missed: Option<u32>,
 }
 
-/// How Envoy's threads spend their time, from one beat to the next.
-#[derive(Debug, Default)]
-struct Stillness {
-    /// What they had run at the last look.
-    ran_ns: Option<u64>,
-    beats: u32,
-}
-
 impl Pulse {
     /// The pulse of this Envoy.
     pub fn new(
@@ -73,10 +53,9 @@ impl Pulse {
         envoy: &EnvoyConfig,
         programmed: watch::Receiver<Option<Programmed>>,
         hung: mpsc::Sender<u64>,
-        counts: Arc<Counts>,
     ) -> Pulse {
         let EnvoyConfig { concurrency: workers, hung_after, .. } = *envoy;
-        Pulse { socket: state_dir.pulse_socket(), workers, hung_after, programmed, hung, counts }
+        Pulse { socket: state_dir.pulse_socket(), workers, hung_after, programmed, hung }
     }
 
     /// Watches each run until it has ended or is hung; until `stop`.
@@ -102,7 +81,6 @@ impl Pulse {
             tokio::select! {
                 (run, silence) = watched => {
                     tracing::warn!(run, silence, "Envoy is hung");
-                    self.counts.hangs.fetch_add(1, Ordering::Relaxed);
                     let _ = self.hung.send(run).await;
                     tokio::select! {
                         _ = programmed.changed() => {}
@@ -130,10 +108,7 @@ impl Pulse {
             }
             if longest == 0 {
                 stillness = Stillness::default();
-            } else {
-                stillness.look(pid);
-            }
-            if stillness.beats >= STILL_BEATS {
+            } else if stillness.look(pid) >= STILL_BEATS {
                 return Ok("none of its threads runs, and its workers do not answer");
             }
             if longest >= busy_beats {
@@ -163,31 +138,6 @@ impl Beat {
         }
         Ok(self.missed.unwrap_or_default())
     }
-}
-
-impl Stillness {
-    /// Counts one more beat in which no thread ran or wanted to.
-    fn look(&mut self, pid: u32) {
-        let (ran_ns, is_running) = threads(pid);
-        let has_worked = self.ran_ns.is_some_and(|before| ran_ns.saturating_sub(before) >= WORK_NS);
-        self.beats = if is_running || has_worked { 0 } else { self.beats + 1 };
-        self.ran_ns = Some(ran_ns);
-    }
-}
-
-/// How long the threads of a process have run together, and whether one of them runs, waits for its turn to, or waits
-/// for a disk. A thread that waits for its turn is not counted by the kernel before it gets it.
-fn threads(pid: u32) -> (u64, bool) {
-    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    threads.map(|thread| thread.path()).fold((0, false), |(sum, any), thread| {
-        let ran = ran_and_waited_ns(&thread).map_or(0, |(ran, _)| ran);
-        (sum + ran, any || is_running(&thread))
-    })
-}
-
-/// A thread that somebody debugs counts, too: that is no fault of Envoy's.
-fn is_running(thread: &Path) -> bool {
-    matches!(stat_words(thread).first().map(String::as_str), Some("R" | "D" | "t"))
 }
 
 #[cfg(test)]

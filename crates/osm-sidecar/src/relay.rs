@@ -178,7 +178,7 @@ impl Relay {
         }
         let next_run = match envoy {
             gate::Envoy::Running { run, .. } => *run,
-            gate::Envoy::Ended(_) => self.last_run + 1,
+            gate::Envoy::Ended { .. } => self.last_run + 1,
             gate::Envoy::Unstartable(_) => self.last_run + 1,
             gate::Envoy::Absent => 1,
         };

@@ -99,8 +99,13 @@ pub enum Envoy {
     },
     /// There is no process, because its program cannot be started, and why. Will be tried again.
     Unstartable(String),
-    /// Ended, and why. Will be started again.
-    Ended(String),
+    /// Ended. Will be started again.
+    Ended {
+        /// In words that go on after "Envoy".
+        why: String,
+        /// Whether it was killed because it did not answer.
+        is_hung: bool,
+    },
 }
 
 /// What Envoy says about itself.

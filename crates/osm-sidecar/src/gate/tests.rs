@@ -166,7 +166,7 @@ fn envoy_that_cannot_be_started_and_one_that_ended_are_told_apart() {
         Gate::default().after(&facts).missing()[0].reason
     };
     assert_eq!(reason(Envoy::Unstartable("no such file".into())), Reason::EnvoyUnstartable);
-    assert_eq!(reason(Envoy::Ended("exited with status 1".into())), Reason::EnvoyEnded);
+    assert_eq!(reason(Envoy::Ended { why: "exited with status 1".into(), is_hung: false }), Reason::EnvoyEnded);
     assert_eq!(reason(Envoy::Absent), Reason::EnvoyPending);
 }
 
@@ -234,7 +234,7 @@ fn once_open_the_gate_stays_open_for_the_run_whatever_an_update_does() {
 fn when_envoy_dies_the_gate_closes_until_the_next_run_is_programmed() {
     let open = Gate::default().after(&programmed());
     let mut facts = programmed();
-    facts.envoy = Envoy::Ended("was killed by signal 9".into());
+    facts.envoy = Envoy::Ended { why: "was killed by signal 9".into(), is_hung: false };
     let closed = open.after(&facts);
     assert_eq!(closed.to_string(), "Envoy was killed by signal 9; it is started again");
     facts.envoy = Envoy::Running { run: 2, pid: 43 };
@@ -286,7 +286,8 @@ fn services_that_are_waited_for_are_named_until_the_gate_has_once_been_open() {
         answer: facts.answer.map(|answer| Answer { run: 2, ..answer }),
         ..facts
     };
-    let restarted = opened.after(&Facts { envoy: Envoy::Ended("was killed".into()), ..programmed() });
+    let restarted =
+        opened.after(&Facts { envoy: Envoy::Ended { why: "was killed".into(), is_hung: false }, ..programmed() });
     assert!(!restarted.is_open());
     assert!(restarted.after(&next_run(waits)).is_open());
 }

@@ -1,3 +1,4 @@
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use nix::sys::signal::{Signal, kill};
@@ -8,6 +9,7 @@ use tokio::net::UnixListener;
 
 use super::*;
 use crate::scratch::Scratch;
+use crate::stillness::is_running;
 
 /// Sends back what it hears on the first `answering` connections, and nothing on those after them.
 fn echo(listener: UnixListener, answering: usize) {
@@ -30,9 +32,9 @@ fn echo(listener: UnixListener, answering: usize) {
 fn pulse(scratch: &Scratch, pid: u32) -> (Pulse, mpsc::Receiver<u64>, watch::Sender<Option<Programmed>>) {
     let (publish, programmed) = watch::channel(Some(Programmed { run: 7, pid }));
     let (hung, reports) = mpsc::channel(1);
-    let (workers, hung_after, counts) = (2, Some(Duration::from_secs(2)), Arc::default());
+    let (workers, hung_after) = (2, Some(Duration::from_secs(2)));
     let socket = scratch.path().join("pulse.sock");
-    (Pulse { socket, workers, hung_after, programmed, hung, counts }, reports, publish)
+    (Pulse { socket, workers, hung_after, programmed, hung }, reports, publish)
 }
 
 /// A process that does nothing, or nothing but work.

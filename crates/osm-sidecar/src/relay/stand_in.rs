@@ -24,7 +24,7 @@ impl Silence {
         if is_new {
             self.last = Some(envoy.clone());
         }
-        if let gate::Envoy::Ended(why) = envoy {
+        if let gate::Envoy::Ended { why, .. } = envoy {
             self.ends += u32::from(is_new);
             let is_silent = self.ends >= ENDS_WITHOUT_ANSWER_MAX;
             return is_silent.then(|| format!("Envoy {why}, {} times, before it had accepted this", self.ends));
@@ -64,7 +64,7 @@ mod tests {
         let (ty, nonce) = (ResourceType::Listener, "7".to_owned());
         replica.on_response(Response { ty, nonce, resources: vec![bad], removed: vec![] });
         let mut silence = Silence::default();
-        let ended = gate::Envoy::Ended("was killed by signal 11 (SIGSEGV)".into());
+        let ended = gate::Envoy::Ended { why: "was killed by signal 11 (SIGSEGV)".into(), is_hung: false };
         let mut why = None;
         for run in 1..=3 {
             assert_eq!(why, None);

@@ -118,5 +118,15 @@ async fn an_envoy_that_stands_still_is_replaced_before_anybody_gives_up() {
     assert!(since.elapsed() < Duration::from_secs(8), "that is the admin interface's silence: {:?}", since.elapsed());
     assert_eq!(metric(&lab, "osm_sidecar_envoy_hangs_total").await, 1);
     let reason = lab.startup().await["envoyRestarts"][0]["reason"].to_string();
-    assert!(reason.contains("did not answer any more and was killed by signal 9"), "{reason}");
+    assert!(reason.contains("did not answer and was killed by signal 9"), "{reason}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_envoy_that_stands_still_before_it_is_programmed_is_replaced() {
+    let settings = |config: &mut osm_sidecar::Config| config.envoy.hung_after = Some(Duration::from_secs(600));
+    let lab = Lab::start_with(|_| None, settings).await;
+    let first = until(DEADLINE, async || lab.envoys().first().copied().ok_or("there is no Envoy yet"));
+    stop(first);
+    until(DEADLINE, async || lab.envoys().iter().any(|pid| *pid != first));
+    assert_eq!(metric(&lab, "osm_sidecar_envoy_hangs_total").await, 1);
 }
