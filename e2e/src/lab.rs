@@ -3,9 +3,12 @@
 mod cluster;
 mod command;
 mod driver;
+mod layer;
 mod machine;
 mod objects;
 mod pod;
+mod scripted;
+mod startup;
 mod status;
 mod wait;
 
@@ -22,10 +25,13 @@ pub(crate) use command::Output;
 pub(crate) use command::run;
 use driver::{CommandLine, Driver};
 pub(crate) use driver::{Place, Whose};
+pub(crate) use layer::Layer;
 use machine::Machine;
 pub(crate) use pod::{LoadCounts, Pod};
+pub(crate) use scripted::Scripts;
+pub(crate) use startup::{Item, Startup};
 pub(crate) use status::{JobStatus, PodStatus, Status};
-pub(crate) use wait::wait_for;
+pub(crate) use wait::{wait_for, with_deadline};
 
 /// One mesh, from `up` to `down`.
 pub(crate) struct Lab {
@@ -62,7 +68,10 @@ impl Lab {
         let folder = std::env::temp_dir().join(format!("osm-{name}"));
         fs::create_dir_all(&folder).with_context(|| format!("creating {}", folder.display()))?;
         let mesh = match choice.place {
-            Place::Machine => Mesh::Machine(Machine::new(&name, &folder, &images(&folder)?)),
+            Place::Machine => {
+                let without = choice.without.map(|layer| layer.image_without(&folder)).transpose()?;
+                Mesh::Machine(Machine::new(&name, &folder, &(images(&folder)? + &without.unwrap_or_default())))
+            }
             Place::Cluster => Mesh::Cluster(Cluster::default()),
         };
         let lab = Lab { name, folder, is_kept: choice.keep, mesh };
@@ -134,10 +143,10 @@ impl Lab {
         self.machine()?.place_controller()
     }
 
-    /// Puts a program in its place that is the controller with more arguments.
-    pub(crate) fn place_controller_with(&self, arguments: &str) -> Result<()> {
+    /// Puts a script in its place, in which `$CONTROLLER` is the controller and `$FOLDER` this lab's folder.
+    pub(crate) fn place_script_for_controller(&self, line: &str) -> Result<()> {
         self.machine()?.remove_controller()?;
-        self.machine()?.place_controller_with(arguments)
+        self.machine()?.place_script_for_controller(line)
     }
 
     /// Takes it away: a controller that ends from here on stays down.
@@ -208,6 +217,14 @@ impl Lab {
             ensure!(found.state == "Complete" || found.state == "Failed", "it is {found:?}");
             let is_its = |pod: &PodStatus| pod.job.as_ref().is_some_and(|owner| owner.name == job);
             Ok((found, status.pods.into_iter().filter(is_its).collect()))
+        })
+    }
+
+    /// Waits until a pod is gone.
+    pub(crate) fn wait_gone(&self, pod: &str) -> Result<()> {
+        wait_for(&format!("{pod} is gone"), || {
+            ensure!(self.status()?.pods.iter().all(|found| found.full_name() != pod), "it is there");
+            Ok(())
         })
     }
 

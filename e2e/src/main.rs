@@ -12,7 +12,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use clap::Parser;
 
-use lab::Place;
+use lab::{Layer, Place};
 
 #[derive(Parser)]
 #[command(about = "Runs end-to-end scenarios on this machine; needs root.")]
@@ -31,12 +31,16 @@ struct Arguments {
     /// Run on the cluster of `scripts/cluster`, where `osm install` has brought a mesh.
     #[arg(long)]
     kubernetes: bool,
+    /// Switch a layer of the start-up promise off in every sidecar, to see what it is for.
+    #[arg(long, conflicts_with = "kubernetes")]
+    without: Option<Layer>,
     /// Leave the labs running, to look into them; `osm local down --name NAME` takes one down.
     #[arg(long)]
     keep: bool,
 }
 
 /// What a scenario may choose by.
+#[derive(Clone, Copy)]
 pub(crate) struct Choice {
     /// Where it runs.
     pub(crate) place: Place,
@@ -46,6 +50,8 @@ pub(crate) struct Choice {
     pub(crate) seed: u64,
     /// Whether one scenario was asked for, and no other.
     pub(crate) is_alone: bool,
+    /// What sidecars are to do without.
+    pub(crate) without: Option<Layer>,
     /// Whether labs stay up.
     pub(crate) keep: bool,
 }
@@ -72,7 +78,14 @@ fn run(arguments: &Arguments) -> Result<bool> {
     }
     lab::check_machine(place).context("this machine cannot run the scenarios")?;
     let seed = arguments.seed.unwrap_or_else(|| u64::from(std::process::id()));
-    let choice = Choice { place, count: arguments.count, seed, is_alone: chosen.len() == 1, keep: arguments.keep };
+    let choice = Choice {
+        place,
+        count: arguments.count,
+        seed,
+        is_alone: chosen.len() == 1,
+        without: arguments.without,
+        keep: arguments.keep,
+    };
     let (mut passed, mut failed) = (0, 0);
     for scenario in chosen {
         let start = Instant::now();

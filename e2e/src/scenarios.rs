@@ -2,6 +2,7 @@
 
 mod bookstore;
 mod causes;
+mod chance;
 mod cluster;
 mod commands;
 mod control_plane;
@@ -11,6 +12,7 @@ mod input;
 mod ipv6;
 mod isolation;
 mod jobs;
+mod layers;
 mod machine;
 mod manifests;
 mod outage;
@@ -18,6 +20,7 @@ mod parking;
 mod peers;
 mod policies;
 mod probes;
+mod random_faults;
 mod rollouts;
 mod shapes;
 mod starts;
@@ -209,6 +212,18 @@ pub(crate) const ALL: &[Scenario] = &[
         shows: "a pod made while the controller is down says what it waits for, and starts when it is back",
         places: ON_A_MACHINE,
         run: outage::a_new_pod_waits_for_the_controller,
+    },
+    Scenario {
+        name: "starts-with-random-faults",
+        shows: "pods start while controller, network, agent and Envoy fail at random: none of their connections is refused",
+        places: ON_A_MACHINE,
+        run: random_faults::starts_with_random_faults,
+    },
+    Scenario {
+        name: "each-layer-is-needed",
+        shows: "with a layer of the start-up promise switched off, the scenarios that it is for fail, and say how",
+        places: ON_A_MACHINE,
+        run: layers::each_layer_is_needed,
     },
     Scenario {
         name: "twenty-causes",

@@ -74,7 +74,10 @@ pub(crate) async fn run(url: &Url, rate: u32, duration: Duration) -> Result<()> 
                 counts.ok += 1;
                 took.push(time.as_millis());
             }
-            End::Answered(_, _) => counts.other_status += 1,
+            End::Answered(status, _) => {
+                counts.other_status += 1;
+                first_failure.get_or_insert(format!("answered with status {status}"));
+            }
             End::Refused => counts.refused += 1,
             End::Reset => counts.reset += 1,
             End::TimedOut => counts.timed_out += 1,

@@ -44,10 +44,11 @@ impl Machine {
         symlink(binary(CONTROLLER)?, self.folder.join(CONTROLLER)).context("placing the controller's program")
     }
 
-    /// Puts a program in its place that is the controller with more arguments.
-    pub(crate) fn place_controller_with(&self, arguments: &str) -> Result<()> {
+    /// Puts a script in its place, in which `$CONTROLLER` is the controller and `$FOLDER` this lab's folder.
+    pub(crate) fn place_script_for_controller(&self, line: &str) -> Result<()> {
         let path = self.folder.join(CONTROLLER);
-        let text = format!("#!/bin/sh\nexec {} \"$@\" {arguments}\n", binary(CONTROLLER)?.display());
+        let (controller, folder) = (binary(CONTROLLER)?, self.folder.display());
+        let text = format!("#!/bin/sh\nCONTROLLER={} FOLDER={folder}\n{line}\n", controller.display());
         fs::write(&path, text).context("placing a script for the controller")?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).context("making it a program")
     }
@@ -58,7 +59,7 @@ impl Machine {
     }
 
     /// The first process of a pod's sidecar, as the runner counts.
-    fn first_process(&self, pod: &str) -> Result<String> {
+    pub(super) fn first_process(&self, pod: &str) -> Result<String> {
         let status = self.status()?;
         let found = status.pods.iter().find(|found| found.full_name() == pod).context("there is no such pod")?;
         let process = found.container("envoy").and_then(|sidecar| sidecar.pid).context("its sidecar does not run")?;

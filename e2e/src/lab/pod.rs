@@ -6,6 +6,13 @@ use serde_json::Value;
 
 use super::{Background, Lab, Output, Whose, wait_for};
 
+/// Counts connections that were redirected to the sidecar and that somebody has accepted. The kernel finds them by their
+/// port, however many others there are. One that nobody has accepted has no inode.
+const ACCEPTED: &str = "ss -Htne state established state close-wait sport = :15001 | grep -vc 'ino:0 '";
+
+/// A function of the shell: how many connections to somebody in the pod have been established so far.
+const OPENED: &str = "opened() { awk '/^Tcp: [0-9]/ {print $7}' /proc/net/snmp; }";
+
 /// A pod by `namespace/name`.
 #[derive(Clone, Copy)]
 pub(crate) struct Pod<'a> {
@@ -100,15 +107,12 @@ impl<'a> Pod<'a> {
         self.wait_for_another_envoy(&before)
     }
 
-    /// Sends a signal to the pod's Envoy. The answer is how many of the connections that were redirected to it somebody
-    /// had accepted at that moment: Envoy is made to stand still while they are counted.
+    /// Sends a signal to the pod's Envoy; on a machine only. The answer is how many of the connections that were redirected
+    /// to it somebody had accepted at that moment: Envoy is made to stand still while they are counted.
     pub(crate) fn signal_envoy(&self, signal: &str) -> Result<u64> {
         let process = self.envoy_process()?;
-        // The kernel finds them by their port, however many others there are. One that nobody has accepted has no inode.
-        let accepted = "ss -Htne state established state close-wait sport = :15001 | grep -vc 'ino:0 '";
-        let script = format!("kill -STOP {process}; n=$({accepted}); kill -{signal} {process}; echo $n");
-        let counted = self.exec_in("envoy", &["sh", "-c", &script])?.success()?;
-        counted.trim().parse().with_context(|| format!("reading the number of connections in {counted}"))
+        let script = format!("kill -STOP {process} && n=$({ACCEPTED}); kill -{signal} {process} && echo $n");
+        self.count_in_namespaces(&self.lab.machine()?.first_process(self.name)?, &["--net", "--pid"], &script)
     }
 
     /// Waits until an Envoy other than this one is programmed.
@@ -123,6 +127,49 @@ impl<'a> Pod<'a> {
     /// Kills the pod's whole sidecar container.
     pub(crate) fn kill_sidecar(&self) -> Result<()> {
         self.lab.driver().kill_sidecar(self.name)
+    }
+
+    /// Stops the pod's Envoy until the agent has killed it for that; on a machine only. The answer is how many connections
+    /// that were redirected to it somebody had accepted then.
+    pub(crate) fn stop_envoy_until_killed(&self) -> Result<u64> {
+        let process = self.envoy_process()?;
+        let script = format!(
+            "{OPENED}
+             kill -STOP {process} || exit
+             most=0
+             while kill -0 {process} 2>&-; do
+                 opened=$(opened)
+                 there=$({ACCEPTED})
+                 # Once it is killed they become fewer.
+                 [ $there -lt $most ] || {{ most=$there; before=$opened; }}
+             done
+             echo $((most + $(opened) - before))"
+        );
+        self.count_in_namespaces(&self.lab.machine()?.first_process(self.name)?, &["--net", "--pid"], &script)
+    }
+
+    /// Kills the pod's whole sidecar; on a machine only. The answer is how many connections that were redirected to it
+    /// were established then: those that were there, and those that came while it ended.
+    pub(crate) fn kill_sidecar_counting(&self) -> Result<u64> {
+        let agent = self.lab.machine()?.first_process(self.name)?;
+        // A process may be a zombie while others of its threads still have its sockets; once it is gone, nobody has.
+        let script = format!(
+            "{OPENED}
+             before=$(opened)
+             there=$(ss -Htn state established state close-wait sport = :15001 | wc -l)
+             kill -KILL {agent} || exit
+             while [ -e /proc/{agent} ]; do :; done
+             echo $((there + $(opened) - before))"
+        );
+        self.count_in_namespaces(&agent, &["--net"], &script)
+    }
+
+    /// Runs a script in some of the sidecar's namespaces. From outside, because in some shapes nobody inside may signal its
+    /// processes, and nobody inside ends the first one.
+    fn count_in_namespaces(&self, agent: &str, namespaces: &[&str], script: &str) -> Result<u64> {
+        let enter = [&["nsenter", "--target", agent], namespaces, &["--", "sh", "-c", script]].concat();
+        let counted = self.lab.node(&enter)?.success()?;
+        counted.trim().parse().with_context(|| format!("reading the number of connections in {counted:?}"))
     }
 
     /// What the pod's agent says when it is asked whether it is programmed, and whether it is.

@@ -7,41 +7,15 @@ mod images;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use serde::Deserialize;
 use serde_json::Value;
 
 use super::manifests::{once_pod, service_account, shop};
 use crate::Choice;
-use crate::lab::{Lab, Place, wait_for};
+use crate::lab::{Item, Lab, Place, Startup, wait_for};
 use faults::{FAULTS, Fault};
 
 /// From the moment when a fault can be seen to the reason.
 const SAID_WITHIN_MS: i64 = 2_000;
-
-/// What `osm startup -o json` says, as far as this asks.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Startup {
-    steps: Vec<Step>,
-    missing: Vec<Item>,
-    warnings: Vec<Item>,
-    age_ms: i64,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Step {
-    kind: String,
-    at_ms: i64,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-struct Item {
-    reason: String,
-    what: String,
-    owner: String,
-    advice: String,
-}
 
 pub(super) fn twenty_causes(choice: &Choice) -> Result<String> {
     let lab = Lab::up_with_images(choice, &shop(), images::prepare)?;
@@ -67,7 +41,7 @@ fn inject(lab: &Lab, fault: &Fault) -> Result<i64> {
     let seen = (fault.begin)(lab, name)?;
     let pod = format!("shop/{name}");
     let (startup, found, waited) = wait_for(&format!("{pod} says {reason}"), || {
-        let startup = look(lab, &pod)?;
+        let startup = lab.startup_of(&pod)?;
         let item = fault.list(&startup).first().with_context(|| format!("it waits for nothing: {startup:?}"))?.clone();
         ensure!(item.reason == reason, "it says {item:?}");
         Ok((startup, item, seen.elapsed()))
@@ -84,11 +58,6 @@ fn inject(lab: &Lab, fault: &Fault) -> Result<i64> {
     Ok(took)
 }
 
-fn look(lab: &Lab, pod: &str) -> Result<Startup> {
-    let said = lab.startup(&[pod, "-o", "json"])?.success()?;
-    serde_json::from_str(&said).with_context(|| format!("reading {said}"))
-}
-
 impl Fault {
     fn list<'s>(&self, startup: &'s Startup) -> &'s [Item] {
         if self.is_warning { &startup.warnings } else { &startup.missing }
@@ -97,8 +66,7 @@ impl Fault {
     /// Since the fault could be seen: since the process that meets it began, or since it was made.
     fn took(&self, startup: &Startup, waited: Duration) -> i64 {
         let waited = i64::try_from(waited.as_millis()).unwrap_or(i64::MAX);
-        let first = |kind: &str| startup.steps.iter().find(|step| step.kind == kind).map(|step| step.at_ms);
-        let begun = self.met_by.iter().find_map(|kind| first(kind));
+        let begun = self.met_by.iter().find_map(|kind| startup.first(kind));
         begun.map_or(waited, |at| (startup.age_ms - at).min(waited))
     }
 }

@@ -53,10 +53,7 @@ pub(super) fn the_network_outlives_the_application(choice: &Choice) -> Result<St
     }
     lab.delete(&pods)?;
     for name in &names {
-        wait_for(&format!("{name} is gone"), || {
-            ensure!(lab.status()?.pods.iter().all(|pod| pod.name != *name), "it is there");
-            Ok(())
-        })?;
+        lab.wait_gone(&format!("shop/{name}"))?;
         let file = lab.container_log(&format!("shop/{name}"), "main");
         let log = fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
         for moment in ["in preStop", "at the end"] {

@@ -103,13 +103,41 @@ impl Outage<'_> {
     /// Lets it live again, and waits until it says that it is ready.
     pub(super) fn end(self) -> Result<()> {
         self.lab.place_controller()?;
-        wait_for("the controller is back", || {
-            let controller = self.lab.status()?.controller;
-            ensure!(controller.ready, "it is {controller:?}");
-            Ok(())
-        })
+        controller_is_ready(self.lab)
     }
 }
+
+/// Ends the controller and runs this line in its place, as [`Lab::place_script_for_controller`] reads it.
+pub(super) fn replace_controller(lab: &Lab, line: &str) -> Result<()> {
+    lab.place_script_for_controller(line)?;
+    let before = lab.status()?.controller.restarts;
+    lab.signal("osm-controller", "KILL")?;
+    wait_for("another controller runs", || {
+        let controller = lab.status()?.controller;
+        ensure!(controller.restarts > before && lab.signal("osm-controller", "CONT").is_ok(), "it is {controller:?}");
+        Ok(())
+    })
+}
+
+/// Runs the controller itself again, and waits until it says that it is ready.
+pub(super) fn restore_controller(lab: &Lab) -> Result<()> {
+    lab.remove_controller()?;
+    lab.place_controller()?;
+    lab.signal("osm-controller", "KILL")?;
+    controller_is_ready(lab)
+}
+
+/// Waits until the controller says that it is ready.
+pub(super) fn controller_is_ready(lab: &Lab) -> Result<()> {
+    wait_for("the controller is ready", || {
+        let controller = lab.status()?.controller;
+        ensure!(controller.ready, "it is {controller:?}");
+        Ok(())
+    })
+}
+
+/// A controller one of whose directories of manifests is missing: it reads on until it is there.
+pub(super) const IGNORANT_CONTROLLER: &str = "exec $CONTROLLER \"$@\" --manifests /no/such/directory";
 
 fn seconds(since: Instant) -> f64 {
     since.elapsed().as_secs_f64()

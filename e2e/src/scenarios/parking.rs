@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
+use super::chance::Chance;
 use super::hold::number_after;
 use super::manifests::{demo_pod, idle_pod, service, service_account, shop};
 use super::outage::Outage;
@@ -227,16 +228,4 @@ fn sample(choice: &Choice) -> u32 {
 /// Between two faults, not for anything to happen.
 fn pause(milliseconds: u64) {
     thread::park_timeout(Duration::from_millis(milliseconds));
-}
-
-/// Numbers that look random and follow from the seed (SplitMix64).
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % limit
-    }
 }

@@ -5,6 +5,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 
 use super::super::manifests::{demo_pod, idle_pod, mesh_namespace, plain_namespace, service_account};
+use super::super::outage::{IGNORANT_CONTROLLER, controller_is_ready, replace_controller, restore_controller};
 use super::images::Broken;
 use crate::lab::{Lab, wait_for};
 
@@ -314,14 +315,6 @@ fn remove(lab: &Lab, pod: &str) -> Result<()> {
     lab.delete(&(idle_pod("shop", pod) + &service_account("shop", pod)))
 }
 
-fn controller_is_ready(lab: &Lab) -> Result<()> {
-    wait_for("the controller is ready", || {
-        let controller = lab.status()?.controller;
-        ensure!(controller.ready, "it is {controller:?}");
-        Ok(())
-    })
-}
-
 /// Kills the controller, whose program is gone, and makes a pod.
 fn without_controller(lab: &Lab, pod: &str) -> Result<Instant> {
     lab.remove_controller()?;
@@ -347,24 +340,13 @@ fn opened(lab: &Lab, pod: &str, what: &[&str]) -> Result<()> {
     remove(lab, pod)
 }
 
-/// A controller one of whose directories of manifests is missing reads on until it is there.
 fn with_controller_that_waits_for_objects(lab: &Lab, pod: &str) -> Result<Instant> {
-    lab.place_controller_with("--manifests /no/such/directory")?;
-    let before = lab.status()?.controller.restarts;
-    lab.signal("osm-controller", "KILL")?;
-    wait_for("another controller runs", || {
-        let controller = lab.status()?.controller;
-        ensure!(controller.restarts > before && lab.signal("osm-controller", "CONT").is_ok(), "it is {controller:?}");
-        Ok(())
-    })?;
+    replace_controller(lab, IGNORANT_CONTROLLER)?;
     start(lab, pod)
 }
 
 fn with_controller_as_before(lab: &Lab, pod: &str) -> Result<()> {
-    lab.remove_controller()?;
-    lab.place_controller()?;
-    lab.signal("osm-controller", "KILL")?;
-    controller_is_ready(lab)?;
+    restore_controller(lab)?;
     lab.wait_ready(&format!("shop/{pod}")).context("it starts when the controller knows everything")?;
     remove(lab, pod)
 }
@@ -399,7 +381,7 @@ fn start_while_the_controller_stands_still(lab: &Lab, pod: &str) -> Result<Insta
     let began = start(lab, pod)?;
     lab.wait_for(&format!("shop/{pod}"), "held by a controller that stands still", |_| {
         // What the controller will read of the pod does not change any more.
-        super::look(lab, &format!("shop/{pod}"))
+        lab.startup_of(&format!("shop/{pod}"))
             .is_ok_and(|startup| startup.missing.first().is_some_and(|item| item.reason == "controller-silent"))
     })?;
     Ok(began)

@@ -1,16 +1,12 @@
 //! Images of the sidecar that are broken in one way each: the real programs, started by a script that breaks something.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 
 use super::faults::FAULTS;
-use crate::lab::{binary, run};
-
-/// Where the real programs are in a broken image.
-const REAL: &str = "/usr/local/libexec";
+use crate::lab::{Scripts, run};
 
 /// A script in the place of a program of the image.
 #[derive(Clone, Copy, Debug)]
@@ -29,17 +25,13 @@ pub(super) enum Broken {
 
 /// Writes the images' scripts into the lab's folder, and gives back the images file's lines about them.
 pub(super) fn prepare(folder: &Path) -> Result<String> {
-    // The sidecar has a user of its own.
-    fs::set_permissions(folder, Permissions::from_mode(0o755)).context("opening the lab's folder")?;
     let folder_name = folder.display();
-    let real_sidecar = binary("osm-sidecar")?;
-    let real_envoy = osm_testkit::find_envoy().context("finding Envoy")?;
     fs::write(folder.join("forged"), "not.a.token").context("writing a token that is none")?;
     another_authority(folder)?;
     without_socket_match(folder)?;
     let mut images = String::new();
     for fault in FAULTS {
-        let (before_sidecar, before_envoy, arguments) = match fault.image {
+        let (before_sidecar, before_envoy, envoy_arguments) = match fault.image {
             Broken::Nothing => continue,
             Broken::Absent => {
                 images.push_str(&format!("  broken-{}: {{root: {folder_name}/no-such-root}}\n", fault.name));
@@ -49,18 +41,8 @@ pub(super) fn prepare(folder: &Path) -> Result<String> {
             Broken::EnvoyAfter(lines) => ("", lines, ""),
             Broken::EnvoyWith(arguments) => ("", "", arguments),
         };
-        let sidecar = format!("{before_sidecar}\nexec {REAL}/osm-sidecar \"$@\"");
-        let envoy = format!("{before_envoy}\nexec {REAL}/envoy \"$@\" {arguments}");
-        let sidecar = script(folder, &format!("{}-sidecar", fault.name), &sidecar)?;
-        let envoy = script(folder, &format!("{}-envoy", fault.name), &envoy)?;
-        images.push_str(&format!(
-            "  broken-{}:\n    command: [osm-sidecar]\n    env: {{OSM_ENVOY: /usr/local/bin/envoy}}\n    mounts:\n      \
-             /usr/local/bin/osm-sidecar: {sidecar}\n      /usr/local/bin/envoy: {envoy}\n      \
-             {REAL}/osm-sidecar: {}\n      {REAL}/envoy: {}\n",
-            fault.name,
-            real_sidecar.display(),
-            real_envoy.display(),
-        ));
+        let scripts = Scripts { before_sidecar, before_envoy, envoy_arguments };
+        images.push_str(&scripts.image(folder, &format!("broken-{}", fault.name))?);
     }
     Ok(images)
 }
@@ -81,14 +63,6 @@ spec:
   sidecar: {{image: {image}, initContainerImage: {image}}}
 "
     )
-}
-
-fn script(folder: &Path, name: &str, lines: &str) -> Result<String> {
-    let path = folder.join(name);
-    let text = format!("#!/bin/sh\nFOLDER={}\n{lines}\n", folder.display());
-    fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
-    fs::set_permissions(&path, Permissions::from_mode(0o755)).context("making a script a program")?;
-    Ok(path.display().to_string())
 }
 
 /// The certificate of an authority that has nothing to do with the mesh.

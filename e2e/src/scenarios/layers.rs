@@ -1,0 +1,57 @@
+//! The proof that scenarios can fail: each is run without the layer that it is about.
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::ALL;
+use crate::Choice;
+use crate::lab::{Layer, with_deadline};
+
+/// What is waited for in vain.
+const DEADLINE_SECONDS: u64 = 15;
+
+/// Repetitions of a scenario that repeats.
+const COUNT: u32 = 5;
+
+/// A layer, a scenario that must fail without it, and words of which it must say one.
+type Need = (Layer, &'static str, &'static [&'static str]);
+
+const NEEDS: &[Need] = &[
+    (Layer::Hold, "once-with-hold", &["Connection refused"]),
+    // The application may be over before anybody has asked what its pod waits for.
+    (Layer::Hold, "a-new-pod-waits-for-the-controller", &["Connection refused", "once ended with exit code 1"]),
+    (Layer::Hold, "envoy-killed-under-load", &["refused: "]),
+    (Layer::Hold, "sidecar-killed-under-load", &["refused: "]),
+    (Layer::Hold, "starts-with-random-faults", &["refused: "]),
+    (Layer::Parking, "connections-are-taken-at-once", &["are parked"]),
+    (Layer::Parking, "kills-under-load", &["the others were lost", "LoadCounts { "]),
+    (Layer::LastGood, "sidecar-killed-without-controller", &["last-good.state: No such file"]),
+    (Layer::Pulse, "hangs-under-load", &["another Envoy is programmed"]),
+    // Without their sidecar its connections are held for ever.
+    (Layer::DrainLast, "the-network-outlives-the-application", &["was not answered", "leaves-init is gone"]),
+];
+
+pub(super) fn each_layer_is_needed(choice: &Choice) -> Result<String> {
+    let wrong: Vec<String> = NEEDS.iter().filter_map(|need| fails_without(choice, need).err()).map(text).collect();
+    ensure!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+    Ok(format!("{} scenarios without the layer that they are about: all fail", NEEDS.len()))
+}
+
+/// An error if the scenario passes without the layer, or fails for another reason.
+fn fails_without(choice: &Choice, (layer, name, words): &Need) -> Result<()> {
+    let scenario = ALL.iter().find(|scenario| scenario.name == *name);
+    let scenario = scenario.with_context(|| format!("there is no scenario {name}"))?;
+    let without = Choice { without: Some(*layer), count: choice.count.min(COUNT), is_alone: false, ..*choice };
+    let Err(error) = with_deadline(DEADLINE_SECONDS, || (scenario.run)(&without)) else {
+        bail!("{name} passes without {layer:?}: it proves nothing about it");
+    };
+    let said = text(error);
+    ensure!(
+        words.iter().any(|words| said.contains(words)),
+        "{name} fails without {layer:?}, but says nothing of {words:?}: {said}"
+    );
+    Ok(())
+}
+
+fn text(error: anyhow::Error) -> String {
+    format!("{error:#}")
+}
