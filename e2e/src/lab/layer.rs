@@ -23,6 +23,8 @@ pub(crate) enum Layer {
     Pulse,
     /// A sidecar that is told to end does so at once.
     DrainLast,
+    /// A sidecar outlives the work of its Job.
+    Quit,
 }
 
 impl Layer {
@@ -33,6 +35,7 @@ impl Layer {
             Layer::Parking => "export OSM_PARK_CONNECTIONS=0",
             Layer::LastGood => "export OSM_LAST_GOOD_SECONDS=0",
             Layer::Pulse => "export OSM_HUNG_SECONDS=0",
+            Layer::Quit => "export OSM_QUIT=refuse",
             Layer::DrainLast => {
                 "unset OSM_STOPS_WITH_APPLICATION\nexport OSM_DRAIN_SECONDS=0 OSM_WITHDRAWAL_SECONDS=0 OSM_APPLICATION_QUIET_SECONDS=0"
             }

@@ -26,6 +26,8 @@ const NEEDS: &[Need] = &[
     (Layer::Parking, "kills-under-load", &["the others were lost", "LoadCounts { "]),
     (Layer::LastGood, "sidecar-killed-without-controller", &["last-good.state: No such file"]),
     (Layer::Pulse, "hangs-under-load", &["another Envoy is programmed"]),
+    (Layer::DrainLast, "rolling-updates-under-load", &["is finished", " failed ("]),
+    (Layer::Quit, "jobs-complete-in-shape-init", &["the sidecar has quit before the work has ended"]),
     // Without their sidecar its connections are held for ever.
     (Layer::DrainLast, "the-network-outlives-the-application", &["was not answered", "leaves-init is gone"]),
 ];
