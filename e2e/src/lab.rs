@@ -57,10 +57,24 @@ impl Lab {
         Lab::up_with_images(choice, manifests, |_| Ok(String::new()))
     }
 
+    /// The same in a network that has IPv6 too; on a machine only.
+    pub(crate) fn up_with_ipv6(choice: &Choice, manifests: &str) -> Result<Lab> {
+        Lab::bring_up(choice, manifests, &["--ipv6"], |_| Ok(String::new()))
+    }
+
     /// The same with more images, as lines of an images file; they may refer to files that are put into the lab's folder.
     pub(crate) fn up_with_images(
         choice: &Choice,
         manifests: &str,
+        images: impl FnOnce(&Path) -> Result<String>,
+    ) -> Result<Lab> {
+        Lab::bring_up(choice, manifests, &[], images)
+    }
+
+    fn bring_up(
+        choice: &Choice,
+        manifests: &str,
+        flags: &'static [&'static str],
         images: impl FnOnce(&Path) -> Result<String>,
     ) -> Result<Lab> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
@@ -70,7 +84,7 @@ impl Lab {
         let mesh = match choice.place {
             Place::Machine => {
                 let without = choice.without.map(|layer| layer.image_without(&folder)).transpose()?;
-                Mesh::Machine(Machine::new(&name, &folder, &(images(&folder)? + &without.unwrap_or_default())))
+                Mesh::Machine(Machine::new(&name, &folder, flags, &(images(&folder)? + &without.unwrap_or_default())))
             }
             Place::Cluster => Mesh::Cluster(Cluster::default()),
         };
@@ -253,6 +267,15 @@ impl Lab {
         let status = self.status()?;
         let found = status.services.into_iter().find(|s| format!("{}/{}", s.namespace, s.name) == service);
         found.with_context(|| format!("no service {service}"))?.cluster_ip.context("it has no address")
+    }
+
+    /// The IPv6 address of a service by `namespace/name`, as it stands in a URL.
+    pub(crate) fn cluster_ipv6(&self, service: &str) -> Result<String> {
+        let status = self.status()?;
+        let found = status.services.into_iter().find(|s| format!("{}/{}", s.namespace, s.name) == service);
+        let found = found.with_context(|| format!("no service {service}"))?;
+        let mut addresses = found.cluster_ip.into_iter().chain(found.cluster_ips);
+        Ok(format!("[{}]", addresses.find(|address| address.contains(':')).context("it has no IPv6 address")?))
     }
 
     /// Runs a command in the namespaces of the router, or of the cluster's node.

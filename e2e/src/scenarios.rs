@@ -27,6 +27,7 @@ mod starts;
 mod traffic;
 mod updates;
 mod waits;
+mod wire;
 
 use anyhow::Result;
 
@@ -107,9 +108,15 @@ pub(crate) const ALL: &[Scenario] = &[
     },
     Scenario {
         name: "ipv6-does-not-hang",
-        shows: "::1, names with addresses of both families and IPv6 itself work at once beside a proxy that speaks IPv4",
+        shows: "in a pod that started without IPv6, ::1, names with addresses of both families and IPv6 that comes later work at once",
         places: ON_A_MACHINE,
         run: ipv6::ipv6_does_not_hang,
+    },
+    Scenario {
+        name: "ipv6-is-meshed",
+        shows: "over IPv6 pods are encrypted, refused, held, parked and served as over IPv4",
+        places: ON_A_MACHINE,
+        run: ipv6::ipv6_is_meshed,
     },
     Scenario {
         name: "merged-gives-up-its-rights",

@@ -111,6 +111,9 @@ pub(crate) struct Up {
     /// What each image is on this machine
     #[arg(long, value_name = "FILE")]
     pub(crate) images: Option<PathBuf>,
+    /// Give pods IPv6 addresses too, and services those that they ask for
+    #[arg(long)]
+    pub(crate) ipv6: bool,
     /// Stay until Ctrl-C, then take everything down
     #[arg(long)]
     pub(crate) foreground: bool,

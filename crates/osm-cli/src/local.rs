@@ -9,7 +9,7 @@ use anyhow::Context;
 use osm_api::NamespacedName;
 use osm_local::pod::Phase;
 use osm_local::status::PodStatus;
-use osm_local::{Changes, Down, Failure, Local, ManifestText, Status, Up};
+use osm_local::{Changes, Down, Failure, IpFamilies, Local, ManifestText, Status, Up};
 use osm_runtime::clock;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep;
@@ -63,8 +63,15 @@ async fn up(arguments: arguments::Up) -> anyhow::Result<ExitCode> {
     let images = manifests::read_images(arguments.images.as_deref())?;
     let files = manifests::read(&arguments.files)?;
     let has_images = arguments.images.is_some();
-    match local.up(images).await? {
+    let families = if arguments.ipv6 { IpFamilies::DualStack } else { IpFamilies::V4 };
+    match local.up(images, families).await? {
         Up::Started => {}
+        Up::AlreadyUp if arguments.ipv6 => {
+            let name = &arguments.runner.name;
+            let message = format!("runner {name} is up already, and keeps the network that it was brought up with");
+            let hint = format!("take it down first: osm local down --name {name}");
+            return Err(Failure { message, hint }.into());
+        }
         Up::AlreadyUp if has_images => {
             let name = &arguments.runner.name;
             let message = format!("runner {name} is up already, and keeps the images that it was brought up with");

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use osm_api::{INIT_CONTAINER, SIDECAR_CONTAINER, k8s};
-use osm_redirect::{Families, Redirect, WAIT_FOR_LIMIT_VARIABLE, WAIT_FOR_VARIABLE};
+use osm_redirect::{FAMILIES_VARIABLE, Families, Redirect, WAIT_FOR_LIMIT_VARIABLE, WAIT_FOR_VARIABLE};
 
 use crate::annotations::Wishes;
 use crate::shape::Choice;
@@ -126,7 +126,7 @@ fn held_until_programmed() -> k8s::Probe {
 fn addresses(redirect: &Redirect) -> &'static str {
     match redirect.families {
         Families::V4 => "status.podIP",
-        Families::DualStack => "status.podIPs",
+        Families::Found | Families::DualStack => "status.podIPs",
     }
 }
 
@@ -193,6 +193,10 @@ fn environment(policy: &InjectPolicy, redirect: &Redirect, wishes: &Wishes) -> V
         variable("OSM_STATE_DIR", STATE_DIR),
         variable("OSM_TOKEN_FILE", TOKEN_FILE),
     ];
+    // The agent has to listen where the rules lead.
+    if redirect.families != Families::default() {
+        environment.push(variable(FAMILIES_VARIABLE, &redirect.families.to_string()));
+    }
     environment.extend(policy.concurrency.map(|threads| variable("OSM_CONCURRENCY", &threads.to_string())));
     if !wishes.wait_for.0.is_empty() {
         environment.push(variable(WAIT_FOR_VARIABLE, &wishes.wait_for.to_string()));

@@ -2,7 +2,6 @@
 //! containers can run at all. Pure but for the generator that it is given.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,7 +12,7 @@ use osm_inject::{InjectPolicy, Injection, NativeSidecars, inject};
 use osm_redirect::Redirect;
 use rand::RngExt;
 
-use crate::addresses::{CLUSTER_DOMAIN, GATEWAY};
+use crate::addresses::{CLUSTER_DOMAIN, GATEWAY, PodIps};
 use crate::config_maps::{self, ConfigMaps};
 use crate::desired::{OSM_NAMESPACE, service_account};
 use crate::images::{Image, Images};
@@ -166,8 +165,7 @@ fn unable_to_run(pod: &k8s::Pod, images: &Images) -> Vec<Problem> {
     let spec = pod.spec.clone().unwrap_or_default();
     let names = spec.volumes.iter().flatten().map(|volume| volume.name.clone());
     let volumes: BTreeMap<String, PathBuf> = names.map(|name| (name, PathBuf::from("/volume"))).collect();
-    let around =
-        Surroundings { pod, ip: Ipv4Addr::UNSPECIFIED, images, volumes: &volumes, scratch: Path::new("/scratch") };
+    let around = Surroundings { pod, ips: PodIps::NONE, images, volumes: &volumes, scratch: Path::new("/scratch") };
     let fields = fields(&spec);
     fields
         .into_iter()

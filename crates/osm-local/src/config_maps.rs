@@ -133,7 +133,6 @@ mod tests {
     use super::*;
     use crate::environment::variables;
     use serde_json::json;
-    use std::net::Ipv4Addr;
 
     fn pod() -> k8s::Pod {
         serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "shop"}, "spec": {
@@ -160,7 +159,7 @@ mod tests {
         let maps = ConfigMaps::from([("settings".to_owned(), Arc::new(settings()))]);
         let pod = inlined(pod(), &maps);
         let container = &pod.spec.as_ref().unwrap().containers[0];
-        let found = variables(container, &BTreeMap::new(), &pod, Ipv4Addr::LOCALHOST);
+        let found = variables(container, &BTreeMap::new(), &pod, crate::addresses::PodIps::NONE);
         let expected = [("BOTH", "red $(COLOUR)"), ("COLOUR", "red"), ("P_COLOUR", "red"), ("P_PRICE", "$(COLOUR)")];
         assert_eq!(found.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect::<Vec<_>>(), expected);
     }

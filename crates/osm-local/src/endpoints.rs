@@ -1,12 +1,14 @@
 //! From Services and the pods that run to EndpointSlices, by the rules of Kubernetes. Pure.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, SocketAddr};
 
 use osm_api::{NamespacedName, World, k8s};
 
+use crate::addresses::PodIps;
 use crate::environment::NODE;
 use crate::pod::containers;
+use crate::services::{Family, families};
 
 /// The label that ties a slice to its service.
 pub(crate) const SERVICE_LABEL: &str = "kubernetes.io/service-name";
@@ -17,7 +19,7 @@ const ENDPOINTS_PER_SLICE: usize = 100;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Backend<'a> {
     pub(crate) pod: &'a k8s::Pod,
-    pub(crate) ip: Ipv4Addr,
+    pub(crate) ips: PodIps,
     pub(crate) is_ready: bool,
     pub(crate) is_terminating: bool,
 }
@@ -29,27 +31,38 @@ pub(crate) fn slices(world: &World, pods: &[Backend<'_>]) -> BTreeMap<Namespaced
     for (name, service) in &world.services {
         let selector = service.spec.as_ref().and_then(|spec| spec.selector.as_ref());
         let Some(selector) = selector.filter(|selector| !selector.is_empty()) else { continue };
-        let mut by_ports: BTreeMap<Vec<(Option<String>, i32)>, Vec<k8s::Endpoint>> = BTreeMap::new();
+        let mut by_ports: BTreeMap<Vec<(Option<String>, i32)>, Vec<&Backend<'_>>> = BTreeMap::new();
         for backend in pods {
             let labels = backend.pod.metadata.labels.as_ref();
             let is_selected = selector.iter().all(|(label, value)| labels.and_then(|l| l.get(label)) == Some(value));
             if backend.pod.metadata.namespace.as_deref() != Some(&name.namespace) || !is_selected {
                 continue;
             }
-            by_ports.entry(target_ports(service, backend.pod)).or_default().push(endpoint(service, backend));
+            by_ports.entry(target_ports(service, backend.pod)).or_default().push(backend);
         }
         // A service without pods has one slice without endpoints, so that it is known to have none.
         if by_ports.is_empty() {
             by_ports.insert(Vec::new(), Vec::new());
         }
-        let groups = by_ports.iter().flat_map(|(ports, endpoints)| {
-            let parts: Vec<&[k8s::Endpoint]> = endpoints.chunks(ENDPOINTS_PER_SLICE).collect();
-            let parts = if parts.is_empty() { vec![&[][..]] } else { parts };
-            parts.into_iter().map(move |part| (ports, part.to_vec()))
-        });
-        for (index, (ports, endpoints)) in groups.enumerate() {
-            let slice_name = NamespacedName::new(&name.namespace, &format!("{}-local-{index}", name.name));
-            slices.insert(slice_name.clone(), slice(service, &slice_name, ports, endpoints));
+        for family in families(service) {
+            let groups = by_ports.iter().flat_map(|(ports, backends)| {
+                let endpoints: Vec<k8s::Endpoint> =
+                    backends.iter().filter_map(|backend| endpoint(service, backend, family)).collect();
+                let mut parts: Vec<Vec<k8s::Endpoint>> =
+                    endpoints.chunks(ENDPOINTS_PER_SLICE).map(<[k8s::Endpoint]>::to_vec).collect();
+                if parts.is_empty() {
+                    parts.push(Vec::new());
+                }
+                parts.into_iter().map(move |part| (ports, part))
+            });
+            for (index, (ports, endpoints)) in groups.enumerate() {
+                let (mark, address_type) = match family {
+                    Family::V4 => ("local", "IPv4"),
+                    Family::V6 => ("local-v6", "IPv6"),
+                };
+                let slice_name = NamespacedName::new(&name.namespace, &format!("{}-{mark}-{index}", name.name));
+                slices.insert(slice_name.clone(), slice(service, &slice_name, address_type, ports, endpoints));
+            }
         }
     }
     slices
@@ -72,23 +85,23 @@ pub(crate) fn by_service(slices: &BTreeMap<NamespacedName, k8s::EndpointSlice>) 
 
 /// The addresses in the slices of one service that may be sent traffic, in order, each with the number that the
 /// service's port has there.
-pub(crate) fn ready_addresses(slices: &[&k8s::EndpointSlice], port: &k8s::ServicePort) -> Vec<(Ipv4Addr, u16)> {
+pub(crate) fn ready_addresses(slices: &[&k8s::EndpointSlice], port: &k8s::ServicePort) -> Vec<SocketAddr> {
     let name = port.name.as_deref().unwrap_or_default();
     let found = slices.iter().flat_map(|slice| {
         let mut ports = slice.ports.iter().flatten();
         let number = ports.find(|p| p.name.as_deref().unwrap_or_default() == name).and_then(|p| p.port);
         let number = number.and_then(|number| u16::try_from(number).ok());
-        number.into_iter().flat_map(|number| ready(slice).map(move |address| (address, number)))
+        number.into_iter().flat_map(|number| ready(slice).map(move |address| SocketAddr::new(address, number)))
     });
     in_order(found)
 }
 
 /// The addresses in the slices of one service that may be sent traffic, in order.
-pub(crate) fn ready_hosts(slices: &[&k8s::EndpointSlice]) -> Vec<Ipv4Addr> {
+pub(crate) fn ready_hosts(slices: &[&k8s::EndpointSlice]) -> Vec<IpAddr> {
     in_order(slices.iter().flat_map(|slice| ready(slice)))
 }
 
-fn ready(slice: &k8s::EndpointSlice) -> impl Iterator<Item = Ipv4Addr> {
+fn ready(slice: &k8s::EndpointSlice) -> impl Iterator<Item = IpAddr> {
     // Unset means ready, as Kubernetes has it.
     let ready = slice.endpoints.iter().flatten().filter(|e| e.conditions.as_ref().and_then(|c| c.ready) != Some(false));
     ready.flat_map(|endpoint| endpoint.addresses.iter().filter_map(|address| address.parse().ok()))
@@ -131,11 +144,16 @@ fn protocol(port: &k8s::ServicePort) -> &str {
     port.protocol.as_deref().unwrap_or("TCP")
 }
 
-fn endpoint(service: &k8s::Service, backend: &Backend<'_>) -> k8s::Endpoint {
+/// None for a pod that has no address of the family.
+fn endpoint(service: &k8s::Service, backend: &Backend<'_>, family: Family) -> Option<k8s::Endpoint> {
+    let address = match family {
+        Family::V4 => backend.ips.v4.to_string(),
+        Family::V6 => backend.ips.v6?.to_string(),
+    };
     let metadata = &backend.pod.metadata;
     let is_published = service.spec.as_ref().and_then(|spec| spec.publish_not_ready_addresses) == Some(true);
-    k8s::Endpoint {
-        addresses: vec![backend.ip.to_string()],
+    Some(k8s::Endpoint {
+        addresses: vec![address],
         conditions: Some(k8s::EndpointConditions {
             ready: Some(is_published || (backend.is_ready && !backend.is_terminating)),
             serving: Some(is_published || backend.is_ready),
@@ -150,12 +168,13 @@ fn endpoint(service: &k8s::Service, backend: &Backend<'_>) -> k8s::Endpoint {
             ..Default::default()
         }),
         ..Default::default()
-    }
+    })
 }
 
 fn slice(
     service: &k8s::Service,
     name: &NamespacedName,
+    address_type: &str,
     ports: &[(Option<String>, i32)],
     endpoints: Vec<k8s::Endpoint>,
 ) -> k8s::EndpointSlice {
@@ -163,7 +182,7 @@ fn slice(
     let by_name: BTreeMap<&Option<String>, &k8s::ServicePort> = service_ports.map(|p| (&p.name, p)).collect();
     let service_name = service.metadata.name.clone().unwrap_or_default();
     k8s::EndpointSlice {
-        address_type: "IPv4".into(),
+        address_type: address_type.into(),
         metadata: k8s::ObjectMeta {
             name: Some(name.name.clone()),
             namespace: Some(name.namespace.clone()),

@@ -1,11 +1,10 @@
 //! A container's variables, and what the downward API says of its pod.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
 
 use osm_api::k8s;
 
-use crate::addresses::GATEWAY;
+use crate::addresses::{GATEWAY, PodIps};
 use crate::desired::service_account;
 
 /// The name of the one node.
@@ -17,13 +16,13 @@ pub(crate) fn variables(
     container: &k8s::Container,
     image: &BTreeMap<String, String>,
     pod: &k8s::Pod,
-    ip: Ipv4Addr,
+    ips: PodIps,
 ) -> BTreeMap<String, String> {
     let mut written: BTreeMap<String, String> = BTreeMap::new();
     for variable in container.env.iter().flatten() {
         let value = match (&variable.value, &variable.value_from) {
             (Some(value), _) => Some(expand(value, &written)),
-            (None, Some(source)) => source.field_ref.as_ref().and_then(|field| downward(pod, ip, &field.field_path)),
+            (None, Some(source)) => source.field_ref.as_ref().and_then(|field| downward(pod, ips, &field.field_path)),
             (None, None) => Some(String::new()),
         };
         if let Some(value) = value {
@@ -61,7 +60,7 @@ pub(crate) fn expand(text: &str, variables: &BTreeMap<String, String>) -> String
 }
 
 /// What a `fieldRef` stands for; none for a path that the runner does not know.
-pub(crate) fn downward(pod: &k8s::Pod, ip: Ipv4Addr, path: &str) -> Option<String> {
+pub(crate) fn downward(pod: &k8s::Pod, ips: PodIps, path: &str) -> Option<String> {
     let metadata = &pod.metadata;
     let text = |value: &Option<String>| Some(value.clone().unwrap_or_default());
     match path {
@@ -72,7 +71,8 @@ pub(crate) fn downward(pod: &k8s::Pod, ip: Ipv4Addr, path: &str) -> Option<Strin
         "metadata.annotations" => Some(listed(&metadata.annotations)),
         "spec.nodeName" => Some(NODE.to_owned()),
         "spec.serviceAccountName" => Some(service_account(pod.spec.as_ref()?).to_owned()),
-        "status.podIP" | "status.podIPs" => Some(ip.to_string()),
+        "status.podIP" => Some(ips.v4.to_string()),
+        "status.podIPs" => Some(ips.to_string()),
         "status.hostIP" | "status.hostIPs" => Some(GATEWAY.to_string()),
         _ => {
             let (field, key) = path.strip_suffix("']")?.split_once("['")?;
@@ -95,6 +95,7 @@ fn listed(map: &Option<BTreeMap<String, String>>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::addresses::IpFamilies;
 
     #[test]
     fn names_in_parentheses_are_replaced_by_what_was_set_before() {
@@ -110,6 +111,7 @@ mod tests {
     fn variables_come_from_the_image_the_container_and_the_pod() {
         let container: k8s::Container = serde_json::from_value(serde_json::json!({"name": "c", "env": [
             {"name": "IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
+            {"name": "IPS", "valueFrom": {"fieldRef": {"fieldPath": "status.podIPs"}}},
             {"name": "URL", "value": "http://$(IP)/$(LATER)"},
             {"name": "LATER", "value": "x"},
             {"name": "APP", "valueFrom": {"fieldRef": {"fieldPath": "metadata.labels['app']"}}},
@@ -119,12 +121,14 @@ mod tests {
         let pod: k8s::Pod =
             serde_json::from_value(serde_json::json!({"metadata": {"labels": {"app": "shop"}}})).unwrap();
         let image = BTreeMap::from([("URL".to_owned(), "image".to_owned()), ("HOME".to_owned(), "/h".to_owned())]);
-        let variables = variables(&container, &image, &pod, Ipv4Addr::new(10, 244, 0, 9));
+        let ips = PodIps::of([10, 244, 0, 9].into(), IpFamilies::DualStack);
+        let variables = variables(&container, &image, &pod, ips);
         let expected = [
             ("APP", "shop"),
             ("EMPTY", ""),
             ("HOME", "/h"),
             ("IP", "10.244.0.9"),
+            ("IPS", "10.244.0.9,fd00:10:244::af4:9"),
             ("LATER", "x"),
             ("URL", "http://10.244.0.9/$(LATER)"),
         ];

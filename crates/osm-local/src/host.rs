@@ -14,6 +14,7 @@ use osm_api::NamespacedName;
 use osm_runtime::clock;
 use tokio::time::sleep;
 
+use crate::addresses::IpFamilies;
 use crate::control::{Changes, ManifestText, Request, Response, ask};
 use crate::images::Images;
 use crate::process::ProcessSpec;
@@ -86,7 +87,7 @@ impl Local {
     ///
     /// # Errors
     /// Without root's rights, or when the runner cannot start; its log is in the error.
-    pub async fn up(&self, images: Images) -> anyhow::Result<Up> {
+    pub async fn up(&self, images: Images, families: IpFamilies) -> anyhow::Result<Up> {
         need_root()?;
         loop {
             if let Some(process) = self.state.live_process() {
@@ -101,7 +102,7 @@ impl Local {
                 break;
             }
         }
-        let started = match self.start(images) {
+        let started = match self.start(images, families) {
             Ok(child) => self.until_it_answers(child).await,
             Err(error) => Err(error),
         };
@@ -235,10 +236,10 @@ impl Local {
         })
     }
 
-    fn start(&self, images: Images) -> anyhow::Result<Child> {
+    fn start(&self, images: Images, families: IpFamilies) -> anyhow::Result<Child> {
         let beside = |name: &str| Some(supervise::beside_own(name)).filter(|path| path.exists());
-        let settings =
-            Settings { images, controller: supervise::program(), sidecar: beside("osm-sidecar"), envoy: envoy() };
+        let (controller, sidecar) = (supervise::program(), beside("osm-sidecar"));
+        let settings = Settings { images, controller, sidecar, envoy: envoy(), families };
         fs::write(self.state.settings(), serde_json::to_vec(&settings)?).context("writing settings.json")?;
         let log = OpenOptions::new().create(true).append(true).mode(0o600).open(self.state.runner_log());
         let log = log.context("opening the runner's log")?;

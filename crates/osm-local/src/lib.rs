@@ -39,7 +39,7 @@ mod supervise;
 mod support;
 mod volumes;
 
-pub use addresses::{CLUSTER_DOMAIN, DNS, GATEWAY};
+pub use addresses::{CLUSTER_DOMAIN, DNS, GATEWAY, IpFamilies};
 pub use control::{Changes, ManifestText, Outcome, Request, Response};
 pub use desired::{
     Desired, DesiredDeployment, DesiredJob, DesiredPod, MAX_PODS, OSM_NAMESPACE, Owner, Replacement, completed, desired,

@@ -4,7 +4,7 @@
 //! the router can turn a service's address into a pod's and the answer back, and so that one capture sees everything.
 
 use std::fs::{self, File};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
@@ -19,7 +19,9 @@ use rtnetlink::packet_route::route::RouteScope;
 use rtnetlink::{Handle, LinkBridge, LinkUnspec, LinkVeth, RouteMessageBuilder, new_connection};
 use tokio::sync::oneshot;
 
-use crate::addresses::{DNS, GATEWAY, pod_network, service_network};
+use crate::addresses::{
+    DNS, GATEWAY, GATEWAY_V6, IpFamilies, PodIps, pod_network, pod_network_v6, service_network, service_network_v6,
+};
 
 /// The bridge that all pods are on; where a packet capture sees everything.
 pub const BRIDGE: &str = "osm0";
@@ -50,7 +52,7 @@ pub(crate) struct PodNamespaces {
 
 impl Router {
     /// Furnishes the network namespace of this process, which must be new.
-    pub(crate) async fn create() -> anyhow::Result<Router> {
+    pub(crate) async fn create(families: IpFamilies) -> anyhow::Result<Router> {
         let (connection, netlink, _) = new_connection().context("opening netlink")?;
         tokio::spawn(connection);
         let lo = index(&netlink, "lo").await?;
@@ -80,6 +82,10 @@ impl Router {
         for setting in ["bridge/bridge-nf-call-iptables", "bridge/bridge-nf-call-ip6tables"] {
             sysctl_if_there(setting, "0")?;
         }
+        match families {
+            IpFamilies::V4 => {}
+            IpFamilies::DualStack => add_ipv6(&netlink, bridge).await?,
+        }
         let namespace = Arc::new(File::open("/proc/self/ns/net").context("opening the router's namespace")?.into());
         Ok(Router { netlink, bridge, namespace })
     }
@@ -89,13 +95,13 @@ impl Router {
         &self,
         interface: &str,
         hostname: String,
-        ip: Ipv4Addr,
+        ips: PodIps,
     ) -> anyhow::Result<PodNamespaces> {
         let (sender, receiver) = oneshot::channel();
         let (router, name) = (self.namespace.clone(), interface.to_owned());
         // A thread of its own: namespaces belong to threads, and this one ends with what it has changed.
         let thread = move || {
-            let _ = sender.send(furnish_pod(&hostname, &name, ip, &router));
+            let _ = sender.send(furnish_pod(&hostname, &name, ips, &router));
         };
         std::thread::Builder::new().name("pod-network".into()).spawn(thread).context("starting a thread")?;
         let namespaces = receiver.await.map_err(|_| anyhow!("the thread that makes the namespaces ended"))??;
@@ -123,7 +129,7 @@ impl Router {
 }
 
 /// On a thread of its own: new namespaces, with everything in them that containers expect.
-fn furnish_pod(hostname: &str, interface: &str, ip: Ipv4Addr, router: &OwnedFd) -> anyhow::Result<PodNamespaces> {
+fn furnish_pod(hostname: &str, interface: &str, ips: PodIps, router: &OwnedFd) -> anyhow::Result<PodNamespaces> {
     let flags = CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS;
     unshare(flags).context("making the pod's namespaces")?;
     nix::unistd::sethostname(hostname).context("setting the pod's hostname")?;
@@ -134,7 +140,7 @@ fn furnish_pod(hostname: &str, interface: &str, ip: Ipv4Addr, router: &OwnedFd) 
     runtime.block_on(async {
         let (connection, netlink, _) = new_connection().context("opening the pod's netlink")?;
         tokio::spawn(connection);
-        connect_pod(&netlink, interface, ip, router).await
+        connect_pod(&netlink, interface, ips, router).await
     })?;
     let open = |kind: &str| {
         let file = File::open(format!("/proc/thread-self/ns/{kind}"));
@@ -143,7 +149,7 @@ fn furnish_pod(hostname: &str, interface: &str, ip: Ipv4Addr, router: &OwnedFd) 
     Ok(PodNamespaces { net: open("net")?, ipc: open("ipc")?, uts: open("uts")? })
 }
 
-async fn connect_pod(netlink: &Handle, interface: &str, ip: Ipv4Addr, router: &OwnedFd) -> anyhow::Result<()> {
+async fn connect_pod(netlink: &Handle, interface: &str, ips: PodIps, router: &OwnedFd) -> anyhow::Result<()> {
     let link = netlink.link();
     let lo = index(netlink, "lo").await?;
     link.set(LinkUnspec::new_with_index(lo).up().build()).execute().await.context("starting the pod's lo")?;
@@ -151,10 +157,14 @@ async fn connect_pod(netlink: &Handle, interface: &str, ip: Ipv4Addr, router: &O
     let pair = LinkVeth::new("eth0", interface).index(POD_INDEX);
     let pair = pair.set_info_data(InfoData::Veth(InfoVeth::Peer(peer))).build();
     link.add(pair).execute().await.context("adding eth0")?;
-    // The mesh and the runner speak IPv4; without this, eth0 would spend a second on an address nobody uses.
-    sysctl_if_there("ipv6/conf/eth0/disable_ipv6", "1")?;
+    match ips.v6 {
+        // Without this, eth0 would spend a second on an address nobody uses.
+        None => sysctl_if_there("ipv6/conf/eth0/disable_ipv6", "1")?,
+        // Nobody else has the address: looking for one who has would take that second.
+        Some(_) => sysctl("ipv6/conf/eth0/accept_dad", "0")?,
+    }
     let eth0 = POD_INDEX;
-    netlink.address().add(eth0, IpAddr::V4(ip), 32).execute().await.context("adding the pod's address")?;
+    netlink.address().add(eth0, IpAddr::V4(ips.v4), 32).execute().await.context("adding the pod's address")?;
     link.set(LinkUnspec::new_with_index(eth0).up().build()).execute().await.context("starting eth0")?;
     let gateway = RouteMessageBuilder::<Ipv4Addr>::new()
         .destination_prefix(GATEWAY, 32)
@@ -163,7 +173,27 @@ async fn connect_pod(netlink: &Handle, interface: &str, ip: Ipv4Addr, router: &O
         .build();
     netlink.route().add(gateway).execute().await.context("adding the route to the router")?;
     let default = RouteMessageBuilder::<Ipv4Addr>::new().gateway(GATEWAY).output_interface(eth0).build();
-    netlink.route().add(default).execute().await.context("adding the default route")
+    netlink.route().add(default).execute().await.context("adding the default route")?;
+    let Some(v6) = ips.v6 else { return Ok(()) };
+    netlink.address().add(eth0, IpAddr::V6(v6), 128).execute().await.context("adding the pod's IPv6 address")?;
+    let gateway =
+        RouteMessageBuilder::<Ipv6Addr>::new().destination_prefix(GATEWAY_V6, 128).output_interface(eth0).build();
+    netlink.route().add(gateway).execute().await.context("adding the IPv6 route to the router")?;
+    let default = RouteMessageBuilder::<Ipv6Addr>::new().gateway(GATEWAY_V6).output_interface(eth0).build();
+    netlink.route().add(default).execute().await.context("adding the default IPv6 route")
+}
+
+/// Makes the router one for IPv6 too.
+async fn add_ipv6(netlink: &Handle, bridge: u32) -> anyhow::Result<()> {
+    sysctl("ipv6/conf/all/forwarding", "1").context("this kernel has no IPv6")?;
+    sysctl(&format!("ipv6/conf/{BRIDGE}/accept_dad"), "0")?;
+    let length = pod_network_v6().prefix_len();
+    netlink.address().add(bridge, IpAddr::V6(GATEWAY_V6), length).execute().await.context("adding an IPv6 address")?;
+    let services = RouteMessageBuilder::<Ipv6Addr>::new()
+        .destination_prefix(service_network_v6().network(), service_network_v6().prefix_len())
+        .output_interface(bridge)
+        .build();
+    netlink.route().add(services).execute().await.context("adding the IPv6 route to services")
 }
 
 async fn index(netlink: &Handle, name: &str) -> anyhow::Result<u32> {

@@ -17,6 +17,7 @@ use osm_runtime::{clock, http};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::addresses::PodIps;
 use crate::admission::{Admitted, fields};
 use crate::desired::{Owner, service_account};
 use crate::images::Images;
@@ -47,7 +48,7 @@ pub(crate) struct Shared {
 /// What makes one pod.
 pub(crate) struct Start {
     pub(crate) name: NamespacedName,
-    pub(crate) ip: Ipv4Addr,
+    pub(crate) ips: PodIps,
     pub(crate) interface: String,
     pub(crate) owner: Option<Owner>,
     pub(crate) created: Timestamp,
@@ -106,6 +107,7 @@ pub(crate) fn first_report(start: &Start) -> PodReport {
         name: start.name.name.clone(),
         uid: start.admitted.pod.metadata.uid.clone().unwrap_or_default(),
         ip: None,
+        ipv6: None,
         interface: None,
         phase: Phase::Pending,
         ready: false,
@@ -175,7 +177,7 @@ impl PodTask {
         PodTask {
             lifecycle: Lifecycle::new(&spec),
             live: live.collect(),
-            volumes: volumes::volumes(&start.admitted.pod, start.ip, &start.admitted.config_maps),
+            volumes: volumes::volumes(&start.admitted.pod, start.ips, &start.admitted.config_maps),
             shared,
             start,
             namespaces: None,
@@ -197,7 +199,7 @@ impl PodTask {
 
     async fn set_up(&mut self, stop: &CancellationToken) -> anyhow::Result<()> {
         let name = hostname(&self.start.admitted.pod);
-        let making = self.shared.router.add_pod(&self.start.interface, name, self.start.ip);
+        let making = self.shared.router.add_pod(&self.start.interface, name, self.start.ips);
         // Half a network is no use to anybody: this is finished even if the pod is to stop.
         self.namespaces = Some(Arc::new(making.await.context("making the pod's network")?));
         self.note(TimelineEvent::NetworkReady, None, None);
@@ -325,7 +327,8 @@ impl PodTask {
         let is_connected = self.namespaces.is_some();
         let conditions = self.conditions.borrow_and_update().values().cloned().collect();
         let status = PodStatus {
-            ip: is_connected.then_some(self.start.ip),
+            ip: is_connected.then_some(self.start.ips.v4),
+            ipv6: self.start.ips.v6.filter(|_| is_connected),
             interface: is_connected.then(|| self.start.interface.clone()),
             phase: if self.failure.is_empty() { self.lifecycle.phase() } else { Phase::Failed },
             ready: self.is_ready(),

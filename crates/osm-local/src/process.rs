@@ -3,13 +3,12 @@
 mod rights;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use osm_api::{Problem, Reason, k8s};
 use serde::{Deserialize, Serialize};
 
-use crate::addresses::{CLUSTER_DOMAIN, DNS};
+use crate::addresses::{CLUSTER_DOMAIN, DNS, PodIps};
 use crate::environment::{expand, variables};
 use crate::images::{Image, Images};
 pub(crate) use rights::User;
@@ -70,7 +69,7 @@ pub struct ProcessSpec {
 /// What a container's process is made from.
 pub(crate) struct Surroundings<'a> {
     pub(crate) pod: &'a k8s::Pod,
-    pub(crate) ip: Ipv4Addr,
+    pub(crate) ips: PodIps,
     pub(crate) images: &'a Images,
     /// Where each volume is, by name.
     pub(crate) volumes: &'a BTreeMap<String, PathBuf>,
@@ -88,7 +87,7 @@ pub(crate) fn container_spec(
 ) -> Result<ContainerSpec, Box<Problem>> {
     let reader = Reader { container, field, around };
     let image = around.images.find(container.image.as_deref().unwrap_or_default());
-    let mut env = variables(container, &image.env, around.pod, around.ip);
+    let mut env = variables(container, &image.env, around.pod, around.ips);
     let command = reader.command(image, &env)?;
     let user = reader.user()?;
     env.entry("PATH".into()).or_insert_with(|| DEFAULT_PATH.into());
@@ -98,7 +97,7 @@ pub(crate) fn container_spec(
     Ok(ContainerSpec {
         lower: image.root.clone().unwrap_or_else(|| PathBuf::from("/")),
         scratch: around.scratch.to_owned(),
-        files: etc_files(around.pod, around.ip),
+        files: etc_files(around.pod, around.ips),
         mounts: reader.mounts(image)?,
         is_root_read_only: security.read_only_root_filesystem == Some(true),
         process: ProcessSpec {
@@ -208,11 +207,14 @@ pub(crate) fn hostname(pod: &k8s::Pod) -> String {
 }
 
 /// The files that the kubelet writes into every container.
-fn etc_files(pod: &k8s::Pod, ip: Ipv4Addr) -> BTreeMap<PathBuf, String> {
+fn etc_files(pod: &k8s::Pod, ips: PodIps) -> BTreeMap<PathBuf, String> {
     let namespace = pod.metadata.namespace.clone().unwrap_or_default();
     let hostname = hostname(pod);
     let search = format!("{namespace}.svc.{CLUSTER_DOMAIN} svc.{CLUSTER_DOMAIN} {CLUSTER_DOMAIN}");
-    let mut hosts = format!("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n{ip}\t{hostname}\n");
+    let mut hosts = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n".to_owned();
+    for ip in ips.all() {
+        hosts.push_str(&format!("{ip}\t{hostname}\n"));
+    }
     for alias in pod.spec.iter().flat_map(|spec| spec.host_aliases.iter().flatten()) {
         hosts.push_str(&format!("{}\t{}\n", alias.ip, alias.hostnames.clone().unwrap_or_default().join("\t")));
     }

@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use osm_api::{CONTAINERS_READY, Kind, NamespacedName, Object, ObjectKey, World, k8s};
+use osm_api::{CONTAINERS_READY, Kind, Object, ObjectKey, World, k8s};
 
 use crate::addresses::GATEWAY;
 use crate::pod::Role;
 use crate::pod_task::PodReport;
+use crate::services::ClusterIps;
 use crate::status::{ContainerState, ContainerStatus};
 
 /// Whose objects are published together: each layer changes at times of its own.
@@ -27,7 +28,7 @@ pub(crate) enum Layer {
 
 /// The objects of [`Layer::Written`]: the World without pods and slices, and without what is in namespaces that do not
 /// exist.
-pub(crate) fn written(world: &World, addresses: &BTreeMap<NamespacedName, Ipv4Addr>) -> Vec<Object> {
+pub(crate) fn written(world: &World, addresses: &ClusterIps) -> Vec<Object> {
     let others = world.keys().into_iter().filter(|key| match key.kind {
         // The controller has no use for these.
         Kind::Job | Kind::ConfigMap => false,
@@ -42,7 +43,7 @@ pub(crate) fn written(world: &World, addresses: &BTreeMap<NamespacedName, Ipv4Ad
     });
     let mut objects: Vec<Object> = others.filter_map(|key| world.get(&key)).collect();
     let services = world.services.iter().filter(|(name, _)| world.namespaces.contains_key(&name.namespace));
-    objects.extend(services.map(|(name, service)| Object::Service(with_address(service, addresses.get(name)))));
+    objects.extend(services.map(|(name, service)| Object::Service(with_addresses(service, addresses.get(name)))));
     objects
 }
 
@@ -110,7 +111,8 @@ pub(crate) fn with_status(report: &PodReport) -> k8s::Pod {
         status: if is_true { "True" } else { "False" }.to_owned(),
         ..Default::default()
     };
-    let ip = status.ip.map(|ip| ip.to_string());
+    let ips = status.ip.map(|ip| ip.to_string()).into_iter().chain(status.ipv6.map(|ip| ip.to_string()));
+    let ips: Vec<k8s::PodIP> = ips.map(|ip| k8s::PodIP { ip }).collect();
     let mut pod = (*report.pod).clone();
     pod.metadata.deletion_timestamp = report.stopping_since.map(Time);
     let mut conditions = status.conditions.clone();
@@ -118,8 +120,8 @@ pub(crate) fn with_status(report: &PodReport) -> k8s::Pod {
     conditions.push(condition("Ready", status.ready));
     pod.status = Some(k8s::PodStatus {
         phase: Some(format!("{:?}", status.phase)),
-        pod_ips: ip.clone().map(|ip| vec![k8s::PodIP { ip }]),
-        pod_ip: ip,
+        pod_ip: ips.first().map(|first| first.ip.clone()),
+        pod_ips: Some(ips).filter(|ips| !ips.is_empty()),
         host_ip: Some(GATEWAY.to_string()),
         conditions: Some(conditions),
         container_statuses: Some(status.containers.iter().filter_map(over).collect()),
@@ -140,12 +142,13 @@ fn over(status: &ContainerStatus) -> Option<k8s::ContainerStatus> {
     })
 }
 
-fn with_address(service: &k8s::Service, address: Option<&Ipv4Addr>) -> k8s::Service {
+fn with_addresses(service: &k8s::Service, addresses: Option<&Vec<IpAddr>>) -> k8s::Service {
     let mut service = service.clone();
     let spec = service.spec.get_or_insert_default();
-    if let Some(address) = address {
-        spec.cluster_ip = Some(address.to_string());
-        spec.cluster_ips = Some(vec![address.to_string()]);
+    if let Some(addresses) = addresses {
+        let texts: Vec<String> = addresses.iter().map(IpAddr::to_string).collect();
+        spec.cluster_ip = texts.first().cloned();
+        spec.cluster_ips = Some(texts);
     }
     service
 }
@@ -153,7 +156,7 @@ fn with_address(service: &k8s::Service, address: Option<&Ipv4Addr>) -> k8s::Serv
 #[cfg(test)]
 mod tests {
     use super::*;
-    use osm_api::ManifestSet;
+    use osm_api::{ManifestSet, NamespacedName};
 
     #[test]
     fn what_is_published_is_read_again_as_the_same_objects() {
@@ -169,7 +172,7 @@ mod tests {
             world.apply(change);
         }
         let web = NamespacedName::new("shop", "web");
-        let addresses = BTreeMap::from([(web.clone(), Ipv4Addr::new(10, 96, 7, 7))]);
+        let addresses = BTreeMap::from([(web.clone(), vec![IpAddr::from([10, 96, 7, 7])])]);
         let directory = folder("written");
         Publisher::new(directory.clone()).publish(Layer::Written, written(&world, &addresses)).unwrap();
         assert_eq!(names(&directory), ["namespace.shop.json", "service.shop.web.json"]);

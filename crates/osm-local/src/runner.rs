@@ -25,7 +25,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::info_span;
 
-use crate::addresses::{DNS, PodAddresses};
+use crate::addresses::{DNS, IpFamilies, PodAddresses};
 use crate::admission::SidecarPrograms;
 use crate::control::{self, Asked, Response};
 use crate::desired::{Desired, Owner, desired};
@@ -35,7 +35,7 @@ use crate::network::Router;
 use crate::plan::{JobProgress, JobRecords};
 use crate::pod_task::{Conditions, PodReport, Shared, sleep_until};
 use crate::publish::Publisher;
-use crate::services::{self, ServiceAddresses};
+use crate::services::{self, ClusterIps, Rules, ServiceAddresses};
 use crate::state_dir::{RunnerProcess, StateDir};
 use crate::supervise::{self, Controller};
 
@@ -54,6 +54,8 @@ pub(crate) struct Settings {
     pub(crate) controller: PathBuf,
     pub(crate) sidecar: Option<PathBuf>,
     pub(crate) envoy: Option<PathBuf>,
+    #[serde(default)]
+    pub(crate) families: IpFamilies,
 }
 
 /// Runs until somebody asks for the end.
@@ -70,12 +72,12 @@ pub(crate) fn run(name: &str) -> anyhow::Result<()> {
 }
 
 async fn serve(state: StateDir, settings: Settings) -> anyhow::Result<()> {
-    let router = Router::create().await.context("making the router")?;
+    let router = Router::create(settings.families).await.context("making the router")?;
     let tasks = Tasks::new();
     let names_socket = UdpSocket::bind((DNS, 53)).await.context("listening for names")?;
     let (zone, zone_seen) = watch::channel(Arc::new(Zone::new()));
     tasks.spawn("names", info_span!("names"), names::serve(names_socket, zone_seen));
-    let (rules, rules_seen) = watch::channel(String::new());
+    let (rules, rules_seen) = watch::channel(Rules::new());
     let (controller, controller_seen) = watch::channel(Controller::default());
     let (changed_sender, changed) = mpsc::channel(CHANGED_LIMIT);
     let token_key = Arc::new(new_token_key(&state)?);
@@ -85,6 +87,7 @@ async fn serve(state: StateDir, settings: Settings) -> anyhow::Result<()> {
         shared: Shared { router, state: state.clone(), token_key },
         programs: SidecarPrograms { sidecar: settings.sidecar, envoy: settings.envoy },
         images: settings.images,
+        families: settings.families,
         written: World::default(),
         world: World::default(),
         desired: Desired::default(),
@@ -92,7 +95,7 @@ async fn serve(state: StateDir, settings: Settings) -> anyhow::Result<()> {
         job_progress: BTreeMap::new(),
         wake_at: None,
         service_addresses: ServiceAddresses::default(),
-        cluster_ips: BTreeMap::new(),
+        cluster_ips: ClusterIps::new(),
         address_problems: Vec::new(),
         pods: BTreeMap::new(),
         pod_addresses: PodAddresses::default(),
@@ -130,6 +133,7 @@ pub(crate) struct Runner {
     shared: Shared,
     programs: SidecarPrograms,
     images: Images,
+    families: IpFamilies,
     /// What was applied.
     written: World,
     /// The same, with what exists in every cluster.
@@ -140,7 +144,7 @@ pub(crate) struct Runner {
     /// When the next steps are due even if nothing happens until then.
     wake_at: Option<Timestamp>,
     service_addresses: ServiceAddresses,
-    cluster_ips: BTreeMap<NamespacedName, Ipv4Addr>,
+    cluster_ips: ClusterIps,
     address_problems: Vec<Problem>,
     pods: BTreeMap<NamespacedName, Entry>,
     pod_addresses: PodAddresses,
@@ -152,7 +156,7 @@ pub(crate) struct Runner {
     publisher: Publisher,
     controller: watch::Receiver<Controller>,
     zone: watch::Sender<Arc<Zone>>,
-    rules: watch::Sender<String>,
+    rules: watch::Sender<Rules>,
     changed: mpsc::Sender<()>,
     rng: StdRng,
     tasks: Tasks,
@@ -221,6 +225,7 @@ impl Runner {
     /// What was applied is different: everything that follows from it alone.
     fn take_in_world(&mut self) {
         self.world = crate::desired::completed(&self.written);
+        services::settle_families(&mut self.world, self.families);
         self.desired = desired(&self.world);
         let known = self.world.namespaces.clone();
         let mut placed = self.world.clone();
@@ -243,10 +248,10 @@ enum Next {
 type Answer = oneshot::Sender<Response>;
 
 /// The rules in force are always the latest, and never change while others are being put in place.
-async fn keep_rules(mut rules: watch::Receiver<String>) -> anyhow::Result<()> {
+async fn keep_rules(mut rules: watch::Receiver<Rules>) -> anyhow::Result<()> {
     while rules.changed().await.is_ok() {
-        let text = rules.borrow_and_update().clone();
-        while let Err(error) = services::restore(&text).await {
+        let latest = rules.borrow_and_update().clone();
+        while let Err(error) = services::restore(&latest).await {
             tracing::error!(error = format!("{error:#}"), "the rules of services cannot be put in place");
             tokio::time::sleep(RULES_RETRY).await;
         }

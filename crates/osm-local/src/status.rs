@@ -1,10 +1,11 @@
 //! What the runner says about itself: the shape of `osm local status -o json`.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use osm_api::{NamespacedName, Problem, k8s};
 use serde::{Deserialize, Serialize};
 
+use crate::addresses::PodIps;
 use crate::pod::{Phase, Role};
 
 /// Everything that a runner says about itself.
@@ -60,6 +61,9 @@ pub struct PodStatus {
     pub uid: String,
     /// Its address, as soon as its network is there.
     pub ip: Option<Ipv4Addr>,
+    /// Its IPv6 address, in a network that has them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6: Option<Ipv6Addr>,
     /// The router's end of its network, for packet captures.
     pub interface: Option<String>,
     /// As in Kubernetes.
@@ -218,15 +222,23 @@ pub struct ServiceStatus {
     pub namespace: String,
     /// Its name.
     pub name: String,
-    /// Its address; none for a headless one.
-    pub cluster_ip: Option<Ipv4Addr>,
+    /// Its first address; none for a headless one.
+    pub cluster_ip: Option<IpAddr>,
+    /// All of its addresses, if there is more than that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cluster_ips: Vec<IpAddr>,
     /// Its ports, as `80/TCP`.
     pub ports: Vec<String>,
     /// The addresses of the pods behind it that are ready.
-    pub ready_endpoints: Vec<Ipv4Addr>,
+    pub ready_endpoints: Vec<IpAddr>,
 }
 
 impl PodStatus {
+    /// Its addresses, as soon as its network is there.
+    pub(crate) fn ips(&self) -> Option<PodIps> {
+        Some(PodIps { v4: self.ip?, v6: self.ipv6 })
+    }
+
     /// Whether nobody needs to wait for this pod any longer: it is ready, or has done its work. What it means that a
     /// Job's pod has failed, the Job says.
     pub fn is_settled(&self) -> bool {

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write;
-use std::net::Ipv4Addr;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
@@ -11,6 +10,7 @@ use anyhow::Context;
 use jiff::{SignedDuration, Timestamp};
 use osm_api::k8s;
 
+use crate::addresses::PodIps;
 use crate::config_maps::{self, ConfigMaps};
 use crate::environment::downward;
 use crate::pod::containers;
@@ -58,7 +58,7 @@ pub(crate) struct Readers {
 }
 
 /// The volumes of a pod; those that are not supported are empty.
-pub(crate) fn volumes(pod: &k8s::Pod, ip: Ipv4Addr, maps: &ConfigMaps) -> Volumes {
+pub(crate) fn volumes(pod: &k8s::Pod, ips: PodIps, maps: &ConfigMaps) -> Volumes {
     let spec = pod.spec.clone().unwrap_or_default();
     let fs_group = spec.security_context.as_ref().and_then(|s| s.fs_group).and_then(|g| u32::try_from(g).ok());
     let volumes = spec.volumes.iter().flatten().map(|volume| {
@@ -66,11 +66,11 @@ pub(crate) fn volumes(pod: &k8s::Pod, ip: Ipv4Addr, maps: &ConfigMaps) -> Volume
         let content = match (&volume.projected, &volume.downward_api) {
             (Some(projected), _) => {
                 let sources = projected.sources.iter().flatten();
-                let files = sources.flat_map(|source| projection_files(source, pod, ip, maps));
+                let files = sources.flat_map(|source| projection_files(source, pod, ips, maps));
                 Content::Files { files: files.collect(), readers: Readers::of(&spec) }
             }
             (None, Some(source)) => {
-                let files = downward_files(source.items.iter().flatten(), pod, ip);
+                let files = downward_files(source.items.iter().flatten(), pod, ips);
                 Content::Files { files: files.collect(), readers: Readers::of(&spec) }
             }
             (None, None) => match &volume.config_map {
@@ -177,7 +177,7 @@ impl Readers {
 fn projection_files(
     source: &k8s::VolumeProjection,
     pod: &k8s::Pod,
-    ip: Ipv4Addr,
+    ips: PodIps,
     maps: &ConfigMaps,
 ) -> Vec<(PathBuf, Text)> {
     let mut files = Vec::new();
@@ -189,7 +189,7 @@ fn projection_files(
         let audience = token.audience.clone().unwrap_or_default();
         files.extend(within(&token.path).map(|path| (path, Text::Token { audience, life })));
     }
-    files.extend(downward_files(source.downward_api.iter().flat_map(|d| d.items.iter().flatten()), pod, ip));
+    files.extend(downward_files(source.downward_api.iter().flat_map(|d| d.items.iter().flatten()), pod, ips));
     files
 }
 
@@ -205,10 +205,10 @@ fn map_files(
 fn downward_files<'a>(
     items: impl Iterator<Item = &'a k8s::DownwardAPIVolumeFile>,
     pod: &k8s::Pod,
-    ip: Ipv4Addr,
+    ips: PodIps,
 ) -> impl Iterator<Item = (PathBuf, Text)> {
     items.filter_map(move |item| {
-        let text = downward(pod, ip, &item.field_ref.as_ref()?.field_path)?;
+        let text = downward(pod, ips, &item.field_ref.as_ref()?.field_path)?;
         Some((within(&item.path)?, Text::Fixed(text)))
     })
 }
@@ -250,7 +250,7 @@ mod tests {
     fn files_say_who_the_pod_is() {
         let settings = serde_json::from_value(json!({"data": {"colour": "red", "x": "y"}})).unwrap();
         let maps = ConfigMaps::from([("settings".to_owned(), std::sync::Arc::new(settings))]);
-        let volumes = volumes(&pod(), Ipv4Addr::LOCALHOST, &maps);
+        let volumes = volumes(&pod(), PodIps::NONE, &maps);
         let colour = Text::Fixed("red".into());
         let expected = Content::Files { files: [("in/c".into(), colour)].into(), readers: Readers::default() };
         assert_eq!(volumes["map"], expected);
@@ -281,7 +281,7 @@ mod tests {
     fn tokens_are_written_anew_well_before_they_end() {
         let now = Timestamp::from_second(0).unwrap();
         assert_eq!(
-            renewal(&volumes(&pod(), Ipv4Addr::LOCALHOST, &ConfigMaps::new()), now),
+            renewal(&volumes(&pod(), PodIps::NONE, &ConfigMaps::new()), now),
             Some(Timestamp::from_second(800).unwrap())
         );
         assert_eq!(renewal(&Volumes::new(), now), None);

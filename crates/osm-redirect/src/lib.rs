@@ -13,7 +13,7 @@ mod wait_for;
 
 pub use lists::{Interface, InterfaceError, Interfaces, Port, PortError, Ports, RangeError, Ranges, parse_port};
 pub use probes::{ForwardedProbe, HttpProbe, PROBES_VARIABLE, ProbeAction, ProbeKind, read_probes, write_probes};
-pub use redirect::{Families, LocalProxyMode, Redirect, SIDECAR_UID};
+pub use redirect::{FAMILIES_VARIABLE, Families, LocalProxyMode, Redirect, SIDECAR_UID};
 pub use rules::{Family, Jump, Table, jumps, rules, rules_for};
 pub use wait_for::{
     Upstream, UpstreamError, Upstreams, WAIT_FOR_LIMIT_VARIABLE, WAIT_FOR_VARIABLE, WaitLimit, WaitLimitError,

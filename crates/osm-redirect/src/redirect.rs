@@ -7,6 +7,9 @@ use clap::{Args, ValueEnum};
 
 use crate::{Family, Interfaces, Port, Ports, Ranges, parse_port};
 
+/// The environment variable of the sidecar that holds [`Families`]; not there if it is the default.
+pub const FAMILIES_VARIABLE: &str = "OSM_FAMILIES";
+
 /// The user id that agent and Envoy run as; OSM's.
 pub const SIDECAR_UID: u32 = 1500;
 
@@ -52,7 +55,7 @@ pub struct Redirect {
         required_if_eq("local_proxy_mode", "pod-ip")
     )]
     pub pod_ips: Vec<IpAddr>,
-    /// Address families with rules
+    /// Address families with rules; by default those that the pod has
     #[arg(long, value_name = "FAMILIES", default_value_t)]
     pub families: Families,
     /// Whether connections wait while the proxy does not listen, instead of being refused
@@ -70,23 +73,28 @@ pub enum LocalProxyMode {
     PodIp,
 }
 
-/// The address families for which rules are installed.
+/// The address families for which rules are installed, and on which agent and Envoy listen: both sides read it alike, as
+/// a rule that leads to a port on which nobody listens makes connections hang.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Families {
-    /// IPv4 only. IPv6 goes past the proxy, because nobody would listen there.
+    /// Those that the pod has: IPv4, and IPv6 if an interface besides the loopback has an address of it.
     #[default]
+    Found,
+    /// IPv4 only. IPv6 goes past the proxy.
     V4,
-    /// IPv4 and IPv6; only where agent and Envoy listen on both.
+    /// IPv4 and IPv6.
     DualStack,
 }
 
 impl Families {
-    /// One by one.
-    pub fn each(self) -> &'static [Family] {
-        match self {
-            Families::V4 => &[Family::V4],
-            Families::DualStack => &[Family::V4, Family::V6],
-        }
+    /// One by one, in a pod of which `has_ipv6` finds out whether it has IPv6.
+    pub fn each(self, has_ipv6: impl FnOnce() -> bool) -> &'static [Family] {
+        let is_dual_stack = match self {
+            Families::Found => has_ipv6(),
+            Families::V4 => false,
+            Families::DualStack => true,
+        };
+        if is_dual_stack { &[Family::V4, Family::V6] } else { &[Family::V4] }
     }
 }
 
@@ -152,6 +160,7 @@ impl fmt::Display for LocalProxyMode {
 impl fmt::Display for Families {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Families::Found => "found",
             Families::V4 => "v4",
             Families::DualStack => "dual-stack",
         })

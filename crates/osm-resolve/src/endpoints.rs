@@ -1,10 +1,10 @@
 //! Endpoints: ready pods of the mesh behind each port of each service, from endpoint slices.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use osm_api::{Kind, NamespacedName, ObjectKey, Reason, World, k8s};
-use osm_model::{Endpoint, Identity, ServiceName};
+use osm_model::{Endpoint, PodName, ServiceName};
 
 use crate::pods::{MeshedPod, Pods};
 use crate::report::{Finding, Report};
@@ -24,28 +24,81 @@ pub(crate) fn read(
     drafts: &BTreeMap<ServiceName, ServiceDraft<'_>>,
     report: &mut Report<'_>,
 ) -> BTreeMap<(ServiceName, u16), BTreeSet<Endpoint>> {
-    let mut endpoints: BTreeMap<(ServiceName, u16), BTreeSet<Endpoint>> = BTreeMap::new();
+    let mut found: BTreeMap<(ServiceName, u16), BTreeMap<&PodName, BTreeSet<Endpoint>>> = BTreeMap::new();
     for (name, slice) in &world.endpoint_slices {
         if !namespaces.contains(name.namespace.as_str()) {
             continue;
         }
         let key = ObjectKey::new(Kind::EndpointSlice, &name.namespace, &name.name);
         let Some((service, draft)) = service_of(&key, slice, world, drafts, report) else { continue };
-        // Pods are redirected in IPv4 alone, so nobody would answer for the mesh on another address.
-        if slice.address_type != "IPv4" {
-            unsupported_family(&key, slice, draft, report);
-            continue;
-        }
-        let addresses = addresses(&key, slice, pods, report);
+        let Some(family) = Family::of(&key, slice, report) else { continue };
+        let addresses = addresses(&key, slice, family, pods, report);
         for (number, port) in &draft.ports {
-            for target in targets(&key, slice, port.name, report) {
-                let found = addresses.iter().map(|(address, identity)| Endpoint {
-                    address: SocketAddr::new(*address, target),
-                    identity: identity.clone(),
-                });
-                endpoints.entry((service.clone(), *number)).or_default().extend(found);
+            let targets = targets(&key, slice, port.name, report);
+            let of_port = found.entry((service.clone(), *number)).or_default();
+            for (address, pod) in &addresses {
+                let endpoint =
+                    |port: &u16| Endpoint { address: SocketAddr::new(*address, *port), identity: pod.identity.clone() };
+                of_port.entry(&pod.name).or_default().extend(targets.iter().map(endpoint));
             }
         }
+    }
+    let chosen = found.into_iter().map(|((service, port), pods)| {
+        let is_dialled_by_pod = drafts[&service].addresses.is_empty();
+        let of_pods = pods.into_values();
+        let chosen: BTreeSet<Endpoint> = match is_dialled_by_pod {
+            true => of_pods.flatten().collect(),
+            false => of_pods.flat_map(of_one_family).collect(),
+        };
+        ((service, port), chosen)
+    });
+    chosen.collect()
+}
+
+/// What a slice's addresses are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    fn of(key: &ObjectKey, slice: &k8s::EndpointSlice, report: &mut Report<'_>) -> Option<Family> {
+        match slice.address_type.as_str() {
+            "IPv4" => Some(Family::V4),
+            "IPv6" => Some(Family::V6),
+            other => {
+                let message = format!("{other} endpoints are not served; left out");
+                report.add(
+                    key,
+                    Finding::new("addressType", Reason::Unsupported, message).hint("write addresses: IPv4 or IPv6"),
+                );
+                None
+            }
+        }
+    }
+
+    fn parse(self, address: &str) -> Option<IpAddr> {
+        match self {
+            Family::V4 => address.parse().ok().map(IpAddr::V4),
+            Family::V6 => address.parse().ok().map(IpAddr::V6),
+        }
+    }
+
+    /// As a message has it: the name, and an example.
+    fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Family::V4 => ("IPv4", "10.1.2.3"),
+            Family::V6 => ("IPv6", "fd00::1:2:3"),
+        }
+    }
+}
+
+/// A pod is one endpoint, whatever the number of its addresses, and every proxy can reach the IPv4 one. Where a client
+/// chooses the pod by dialling it, any of its addresses counts.
+fn of_one_family(mut endpoints: BTreeSet<Endpoint>) -> BTreeSet<Endpoint> {
+    if endpoints.iter().any(|endpoint| endpoint.address.is_ipv4()) {
+        endpoints.retain(|endpoint| endpoint.address.is_ipv4());
     }
     endpoints
 }
@@ -78,24 +131,14 @@ fn service_of<'d, 'w>(
     Some((service, draft))
 }
 
-fn unsupported_family(key: &ObjectKey, slice: &k8s::EndpointSlice, draft: &ServiceDraft<'_>, report: &mut Report<'_>) {
-    let has_ipv4 = draft.addresses.iter().any(IpAddr::is_ipv4);
-    if !has_ipv4 {
-        let message = format!("{} endpoints are not served yet; left out", slice.address_type);
-        report.add(
-            key,
-            Finding::new("addressType", Reason::Unsupported, message).hint("give the service an IPv4 address too"),
-        );
-    }
-}
-
 /// Addresses of the ready endpoints that are pods with a sidecar, and who answers there.
-fn addresses(
+fn addresses<'p, 'w>(
     key: &ObjectKey,
     slice: &k8s::EndpointSlice,
-    pods: &Pods<'_>,
+    family: Family,
+    pods: &'p Pods<'w>,
     report: &mut Report<'_>,
-) -> BTreeMap<IpAddr, Identity> {
+) -> BTreeMap<IpAddr, &'p MeshedPod<'w>> {
     let mut addresses = BTreeMap::new();
     let mut left_out: BTreeSet<String> = BTreeSet::new();
     for (index, endpoint) in slice.endpoints.iter().flatten().enumerate() {
@@ -105,24 +148,23 @@ fn addresses(
         if !pod.map_or(is_ready, |pod| pod.is_served(is_ready)) {
             continue;
         }
-        let Some(identity) = pod.map(|pod| &pod.identity) else {
+        let Some(pod) = pod else {
             left_out.insert(endpoint_name(&key.namespace, endpoint));
             continue;
         };
         for address in &endpoint.addresses {
-            match address.parse::<Ipv4Addr>() {
-                Ok(address) => {
-                    addresses.entry(IpAddr::V4(address)).or_insert_with(|| identity.clone());
+            match family.parse(address) {
+                Some(address) => {
+                    addresses.entry(address).or_insert(pod);
                 }
-                Err(_) => report.add(
-                    key,
-                    Finding::new(
-                        format!("endpoints[{index}].addresses"),
-                        Reason::InvalidField,
-                        format!("{address:?} is not an IPv4 address; left out"),
-                    )
-                    .hint("write it as 10.1.2.3"),
-                ),
+                None => {
+                    let ((name, example), field) = (family.words(), format!("endpoints[{index}].addresses"));
+                    let message = format!("{address:?} is not an {name} address; left out");
+                    report.add(
+                        key,
+                        Finding::new(field, Reason::InvalidField, message).hint(format!("write it as {example}")),
+                    );
+                }
             }
         }
     }

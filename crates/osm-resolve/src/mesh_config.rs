@@ -1,7 +1,7 @@
 //! What is wrong in a MeshConfig beside what [`crate::settings`] takes from it: values that cannot be, and features
 //! that this version does not carry out.
 
-use ipnet::Ipv4Net;
+use ipnet::IpNet;
 use osm_api::{MeshConfigSpec, ObjectKey, Reason};
 
 use crate::report::{Finding, Report};
@@ -25,15 +25,15 @@ pub(crate) fn check(key: &ObjectKey, spec: &MeshConfigSpec, report: &mut Report<
         ("spec.traffic.outboundIPRangeInclusionList", &spec.traffic.outbound_ip_range_inclusion_list),
     ];
     for (field, ranges) in ranges {
-        for (index, range) in ranges.iter().enumerate().filter(|(_, range)| range.parse::<Ipv4Net>().is_err()) {
+        for (index, range) in ranges.iter().enumerate().filter(|(_, range)| range.parse::<IpNet>().is_err()) {
             report.add(
                 key,
                 Finding::new(
                     format!("{field}[{index}]"),
                     Reason::InvalidField,
-                    format!("{range:?} is not an IPv4 range"),
+                    format!("{range:?} is not an address range"),
                 )
-                .hint("write it as 10.0.0.0/8"),
+                .hint("write it as 10.0.0.0/8 or fd00::/8"),
             );
         }
     }

@@ -93,7 +93,7 @@ pub async fn run(
     asked: CancellationToken,
 ) -> anyhow::Result<()> {
     // The application may be connecting already.
-    let guards = Guards::bind(config.park.clone());
+    let guards = Guards::bind(config.park.clone(), config.families)?;
     let (state_dir, socket) = prepare_state_dir(&config)
         .with_context(|| Fault::new(Reason::StateDirUnusable, "the sidecar's own directory cannot be used"))?;
     let found = find_last_good(&config, &state_dir)?;
@@ -107,7 +107,7 @@ pub async fn run(
         tasks.spawn("saver", info_span!("saver"), saver.run(stop.clone()));
     }
     let awaited = Awaited::new(config.wait_for.clone(), config.wait_limit, clock::now());
-    let twins = Twins::new(&state_dir, config.park.limits.is_some());
+    let twins = Twins::new(&state_dir, config.park.limits.is_some(), config.families);
     let Config { pod, controller, envoy, farewell, quit, probes: forwarded, .. } = config;
     let probed = probes::serve(std::mem::take(&mut listeners.probes), forwarded, stop.clone());
     tasks.spawn("application's probes", info_span!("probes"), probed);

@@ -7,13 +7,17 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use clap::Args;
-use osm_redirect::{ForwardedProbe, Upstreams, WAIT_FOR_LIMIT_VARIABLE, WAIT_FOR_VARIABLE, WaitLimit, read_probes};
+use osm_redirect::{
+    FAMILIES_VARIABLE, Families, Family, ForwardedProbe, Upstreams, WAIT_FOR_LIMIT_VARIABLE, WAIT_FOR_VARIABLE,
+    WaitLimit, read_probes,
+};
 
 /// What parked connections may have sent together, in each direction: they lie in the kernel's memory, which counts as
 /// the sidecar's.
 const PARK_BYTES: u64 = 64 << 20;
 
 use crate::farewell::{FarewellConfig, WithApplication};
+use crate::ipv6::Ipv6;
 use crate::quit::QuitPolicy;
 
 /// The agent's flags; each can be given by the environment.
@@ -93,6 +97,9 @@ pub struct AgentArgs {
     /// Where redirection sends connections to the pod; the agent takes them while Envoy cannot
     #[arg(long, env = "OSM_INBOUND_LISTEN", default_value = "0.0.0.0:15003")]
     pub inbound_listen: SocketAddr,
+    /// The address families on which agent and Envoy listen; by default those that the pod has
+    #[arg(long, env = FAMILIES_VARIABLE, value_name = "FAMILIES", default_value_t)]
+    pub families: Families,
     /// How many connections the agent keeps, in each direction, while Envoy cannot take them; 0 leaves all to the kernel
     #[arg(long, env = "OSM_PARK_CONNECTIONS", default_value_t = 4096)]
     pub park_connections: u32,
@@ -138,6 +145,8 @@ pub struct Config {
     pub last_good_age: Option<Duration>,
     /// How Envoy is run.
     pub envoy: EnvoyConfig,
+    /// The address families of the pod.
+    pub families: &'static [Family],
     /// How connections are parked.
     pub park: ParkConfig,
     /// How it is left in the end.
@@ -267,6 +276,7 @@ impl TryFrom<AgentArgs> for Config {
                 root_ca: args.root_ca,
                 token_file: args.token_file,
             },
+            families: args.families.each(|| Ipv6::of_this_pod().is_there()),
             park: ParkConfig {
                 outbound: args.outbound_listen,
                 inbound: args.inbound_listen,

@@ -7,8 +7,9 @@ mod backend;
 
 use std::fmt;
 
-use osm_redirect::{Family, Redirect};
+use osm_redirect::{Families, Family, Redirect};
 
+use crate::ipv6::Ipv6;
 pub use backend::{BACKENDS, Backend, Failure};
 
 /// Of this network namespace; Linux 5.14 and later.
@@ -17,8 +18,19 @@ const MIGRATE_REQUESTS: &str = "/proc/sys/net/ipv4/tcp_migrate_req";
 /// What was installed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Installed {
-    /// The redirection that is in force; without hold if the kernel could not.
+    /// The redirection as it was asked for.
     pub redirect: Redirect,
+    /// What is in force, by family.
+    pub in_force: Vec<InForce>,
+    /// Why there are no rules for IPv6 though the pod has it.
+    pub without_ipv6: Option<String>,
+}
+
+/// What is in force for one family.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InForce {
+    /// Which.
+    pub family: Family,
     /// With which program.
     pub backend: &'static str,
     /// Whether all of it was there before.
@@ -32,26 +44,40 @@ pub struct Installed {
 #[error("the redirection could not be installed, so the pod must not start:{}", tried(.0))]
 pub struct NotInstalled(pub Vec<Failure>);
 
-/// Installs the rules with the first of `backends` that can. The hold is given up only if no backend can do it and one
-/// can do the rest.
+/// Installs the rules for each family of a pod that has this of IPv6.
 ///
 /// # Errors
-/// When no backend can install the redirection itself.
-pub fn install(redirect: &Redirect, backends: &[Backend]) -> Result<Installed, NotInstalled> {
-    let failures = match install_with_any(redirect, backends) {
-        Ok((backend, was_there)) => {
-            return Ok(Installed { redirect: redirect.clone(), backend, was_there, without_hold: None });
+/// When the redirection itself cannot be installed. Where nobody asked for rules of IPv6 and the pod has no address of
+/// it under which others are reached, they are done without.
+pub fn install(redirect: &Redirect, ipv6: Ipv6, backends: &[Backend]) -> Result<Installed, NotInstalled> {
+    let mut installed = Installed { redirect: redirect.clone(), in_force: Vec::new(), without_ipv6: None };
+    for family in redirect.families.each(|| ipv6.is_there()) {
+        match install_family(redirect, *family, backends) {
+            Ok(in_force) => installed.in_force.push(in_force),
+            Err(NotInstalled(failures))
+                if *family == Family::V6 && redirect.families == Families::Found && ipv6 == Ipv6::LinkLocal =>
+            {
+                installed.without_ipv6 = Some(tried(&failures));
+            }
+            Err(failures) => return Err(failures),
         }
+    }
+    Ok(installed)
+}
+
+/// Installs the rules of one family with the first of `backends` that can. The hold is given up only if no backend can do
+/// it and one can do the rest.
+fn install_family(redirect: &Redirect, family: Family, backends: &[Backend]) -> Result<InForce, NotInstalled> {
+    let failures = match install_with_any(redirect, family, backends) {
+        Ok((backend, was_there)) => return Ok(InForce { family, backend, was_there, without_hold: None }),
         Err(failures) => failures,
     };
     if !redirect.hold {
         return Err(NotInstalled(failures));
     }
     let redirect = Redirect { hold: false, ..redirect.clone() };
-    match install_with_any(&redirect, backends) {
-        Ok((backend, was_there)) => {
-            Ok(Installed { redirect, backend, was_there, without_hold: Some(tried(&failures)) })
-        }
+    match install_with_any(&redirect, family, backends) {
+        Ok((backend, was_there)) => Ok(InForce { family, backend, was_there, without_hold: Some(tried(&failures)) }),
         // The first failures are those of what was asked for.
         Err(_) => Err(NotInstalled(failures)),
     }
@@ -64,10 +90,14 @@ pub fn let_listeners_inherit() {
     let _ = std::fs::write(MIGRATE_REQUESTS, "1");
 }
 
-fn install_with_any(redirect: &Redirect, backends: &[Backend]) -> Result<(&'static str, bool), Vec<Failure>> {
+fn install_with_any(
+    redirect: &Redirect,
+    family: Family,
+    backends: &[Backend],
+) -> Result<(&'static str, bool), Vec<Failure>> {
     let mut failures = Vec::new();
     for backend in backends {
-        match backend.install(redirect) {
+        match backend.install(redirect, family) {
             Ok(was_there) => return Ok((backend.name, was_there)),
             Err(failure) => failures.push(failure),
         }
@@ -83,28 +113,43 @@ fn tried(failures: &[Failure]) -> String {
 impl fmt::Display for Installed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Redirect { outbound_port, inbound_port, proxy_uid, bypass_inbound_ports, .. } = &self.redirect;
-        let families: Vec<&str> = self.redirect.families.each().iter().map(|family| family_name(*family)).collect();
-        let verb = if self.was_there { "is in place already" } else { "is in place" };
-        writeln!(f, "redirection {verb} ({}, by {})", families.join(" and "), self.backend)?;
+        let by = |it: &InForce| format!("{}, by {}", family_name(it.family), it.backend);
+        let families: Vec<String> = self.in_force.iter().map(by).collect();
+        let was_there = self.in_force.iter().all(|it| it.was_there);
+        let verb = if was_there { "is in place already" } else { "is in place" };
+        writeln!(f, "redirection {verb} ({})", families.join("; "))?;
         writeln!(f, "  outgoing connections: to port {outbound_port}, except those of uid {proxy_uid}")?;
         writeln!(f, "  incoming connections: to port {inbound_port}, except to ports {bypass_inbound_ports}")?;
         for (what, value) in self.exceptions() {
             writeln!(f, "  {what}: {value}")?;
         }
-        match &self.without_hold {
+        if let Some(why) = &self.without_ipv6 {
+            writeln!(
+                f,
+                "WARNING: no rules for IPv6. The pod has no IPv6 address under which others are reached; should it get \
+                 one, connections over it go past the mesh. What was tried:{why}"
+            )?;
+        }
+        match self.without_hold() {
             None if self.redirect.hold => write!(f, "  hold: connections wait while the proxy does not listen"),
             None => write!(f, "  hold: off, as configured; connections are refused while the proxy does not listen"),
-            Some(why) => write!(
+            Some((family, why)) => write!(
                 f,
-                "WARNING: no hold. This kernel cannot match sockets, so connections are refused while the proxy does \
-                 not listen, above all in the first seconds of the pod. Load the kernel module xt_socket on the \
-                 nodes. What was tried:{why}"
+                "WARNING: no hold ({}). This kernel cannot match sockets, so connections are refused while the proxy \
+                 does not listen, above all in the first seconds of the pod. Load the kernel module xt_socket on the \
+                 nodes. What was tried:{why}",
+                family_name(family)
             ),
         }
     }
 }
 
 impl Installed {
+    /// The first family that has no hold though it was asked for, and why.
+    pub fn without_hold(&self) -> Option<(Family, &str)> {
+        self.in_force.iter().find_map(|it| Some((it.family, it.without_hold.as_deref()?)))
+    }
+
     fn exceptions(&self) -> Vec<(&'static str, String)> {
         let of = &self.redirect;
         let mut exceptions = vec![

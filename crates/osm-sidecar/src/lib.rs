@@ -17,6 +17,7 @@ pub mod fault;
 pub mod gate;
 pub mod identity;
 pub mod init;
+pub mod ipv6;
 pub mod last_good;
 mod memory;
 pub mod merged;

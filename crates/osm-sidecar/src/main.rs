@@ -8,14 +8,14 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use clap::{Args, Parser, Subcommand};
 use nix::sys::stat::{Mode, umask};
-use osm_redirect::Redirect;
+use osm_redirect::{Family, Redirect};
 use osm_runtime::{Tasks, Version, telemetry};
-use osm_sidecar::fault::{self, Fault};
+use osm_sidecar::fault;
+use osm_sidecar::ipv6::{self, Ipv6};
 use osm_sidecar::reaper::Children;
 use osm_sidecar::{AgentArgs, Config, Listeners, agent, init, merged, probes, ready};
 use osm_startup::{LastWords, Reason};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 
 /// What runs in a pod of the mesh besides the application
@@ -110,15 +110,17 @@ fn answered(answer: anyhow::Result<()>) -> ExitCode {
 }
 
 fn install(redirect: &Redirect) -> anyhow::Result<()> {
-    let installed = init::install(redirect, &init::BACKENDS)?;
+    let installed = init::install(redirect, Ipv6::of_this_pod(), &init::BACKENDS)?;
     init::let_listeners_inherit();
-    if installed.without_hold.is_some() {
-        complain(&installed.to_string());
+    if installed.without_hold().is_none() && installed.without_ipv6.is_none() {
+        say(&installed.to_string());
+        return Ok(());
+    }
+    complain(&installed.to_string());
+    if installed.without_hold().is_some() {
         let words = LastWords::new(Reason::HoldUnavailable, WITHOUT_HOLD);
         complain(&words.to_string());
         fault::leave(&words);
-    } else {
-        say(&installed.to_string());
     }
     Ok(())
 }
@@ -157,23 +159,18 @@ fn run_agent(args: AgentArgs) -> anyhow::Result<()> {
         trust_domain,
         controller = config.controller.address,
         descriptors,
+        ipv6 = config.families.contains(&Family::V6),
         "agent starts"
     );
     runtime()?.block_on(async {
         let signals = Tasks::new();
         signals.stop_on_signals()?;
-        let bind = async |what, address| {
-            let bound = TcpListener::bind(address).await;
-            bound.map_err(|error| {
-                let fault = Fault::listening(&error, address, what);
-                anyhow::Error::from(error).context(fault)
-            })
-        };
+        let bind = |what, address| ipv6::bind(address, config.families, what);
         let listeners = Listeners {
-            status: bind("status", status).await?,
-            admin: bind("the admin interface", admin).await?,
-            metrics: bind("metrics", metrics).await?,
-            probes: probes::bind(&config.probes).await?,
+            status: bind("status", status)?,
+            admin: bind("the admin interface", admin)?,
+            metrics: bind("metrics", metrics)?,
+            probes: probes::bind(&config.probes, config.families)?,
         };
         agent::run(config, listeners, Children::default(), signals.stop()).await
     })

@@ -35,15 +35,15 @@ const READ_ONLY: [&str; 8] =
 /// Dumps of a large mesh take seconds.
 const ENVOY_LIMIT: Duration = Duration::from_secs(10);
 
-/// The ports, bound by the caller.
+/// The ports, bound by the caller, each on the address families of the pod.
 #[derive(Debug)]
 pub struct Listeners {
     /// Readiness and timeline, for the kubelet and for `osm`.
-    pub status: TcpListener,
+    pub status: Vec<TcpListener>,
     /// The read-only admin interface, on loopback.
-    pub admin: TcpListener,
+    pub admin: Vec<TcpListener>,
     /// Metrics, for Prometheus.
-    pub metrics: TcpListener,
+    pub metrics: Vec<TcpListener>,
     /// Probes of the application, for the kubelet.
     pub probes: ProbeListeners,
 }
@@ -96,10 +96,21 @@ enum LastGoodStanding<'a> {
 pub async fn serve(listeners: Listeners, shown: Shown, quit: Quit, stop: CancellationToken) -> anyhow::Result<()> {
     let administered = read_only(shown.envoy.clone(), &READ_ONLY).merge(quitting(quit));
     tokio::try_join!(
-        admin::serve(listeners.status, status_pages(shown.clone()), stop.clone()),
-        admin::serve(listeners.admin, administered, stop.clone()),
-        admin::serve(listeners.metrics, metrics_page(shown), stop),
+        serve_all(listeners.status, status_pages(shown.clone()), stop.clone()),
+        serve_all(listeners.admin, administered, stop.clone()),
+        serve_all(listeners.metrics, metrics_page(shown), stop),
     )?;
+    Ok(())
+}
+
+/// Serves the same on each listener until `stop`.
+pub(crate) async fn serve_all(
+    listeners: Vec<TcpListener>,
+    router: Router,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let serving = listeners.into_iter().map(|listener| admin::serve(listener, router.clone(), stop.clone()));
+    futures::future::try_join_all(serving).await?;
     Ok(())
 }
 

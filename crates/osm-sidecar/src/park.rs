@@ -1,8 +1,8 @@
 //! Parking: the agent takes the connections that Envoy cannot take yet, keeps them, and hands them over to Envoy when it
 //! is programmed.
 //!
-//! For each of the proxy's two ports the agent has a listening socket of its own, the *guard*, in the same reuseport
-//! group as Envoy's sockets. A filter on the group says to whom the kernel gives a new connection: to the guard while no
+//! For each of the proxy's two ports, and for each address family of the pod, the agent has a listening socket of its
+//! own, the *guard*, in the same reuseport group as Envoy's sockets. A filter on the group says to whom the kernel gives a new connection: to the guard while no
 //! Envoy is programmed, else to Envoy. The guard stays open for as long as the sidecar lives, so that there is no moment
 //! at which closing it could lose a connection.
 
@@ -15,20 +15,24 @@ mod steer;
 mod table;
 pub mod twins;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use osm_redirect::Family;
 use osm_runtime::Tasks;
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::info_span;
 
 use crate::config::ParkConfig;
+use crate::fault::Fault;
 use crate::gate;
+use crate::ipv6;
 use crate::observer::Status;
 use crate::state_dir::StateDir;
 use counts::Counts;
@@ -131,19 +135,33 @@ impl Parking {
 }
 
 impl Guards {
-    /// Binds them. What cannot be bound is left to the kernel's hold, and the log says why.
-    pub fn bind(config: ParkConfig) -> Guards {
+    /// Binds them. What cannot be bound for IPv4 is left to the kernel's hold, and the log says why.
+    ///
+    /// # Errors
+    /// When one cannot be bound for IPv6: whoever has no sockets of that family has no Envoy that listens there either,
+    /// and what the rules lead there would wait for ever.
+    pub fn bind(config: ParkConfig, families: &[Family]) -> anyhow::Result<Guards> {
         let addresses = [(Direction::Outbound, config.outbound), (Direction::Inbound, config.inbound)];
         let wanted = addresses.into_iter().filter(|_| config.limits.is_some());
-        let bound = wanted.filter_map(|(direction, address)| match listen(address) {
-            Ok(listener) => Some((direction, listener)),
-            Err(error) => {
-                let (direction, error) = (direction.name(), error.to_string());
-                tracing::warn!(direction, %address, error, "connections are not parked; they wait in the kernel");
-                None
-            }
+        let places = wanted.flat_map(|(direction, address)| {
+            ipv6::places(address, families).into_iter().map(move |address| (direction, address))
         });
-        Guards { bound: bound.collect(), config }
+        let mut bound = Vec::new();
+        for (direction, address) in places {
+            match listen(address) {
+                Ok(listener) => bound.push((direction, listener)),
+                Err(error) if address.is_ipv4() => {
+                    let (direction, error) = (direction.name(), error.to_string());
+                    tracing::warn!(direction, %address, error, "connections are not parked; they wait in the kernel");
+                }
+                Err(error) => {
+                    let purpose = format!("{} connections over IPv6", direction.name());
+                    let fault = Fault::listening(&error, address, &purpose);
+                    return Err(anyhow::Error::from(error).context(fault));
+                }
+            }
+        }
+        Ok(Guards { bound, config })
     }
 
     /// Starts to park.
@@ -156,9 +174,15 @@ impl Guards {
     ) -> Parking {
         let mut parking = Parking::default();
         let Some(limits) = self.config.limits else { return parking };
+        // The bounds are those of the direction, whatever the family: where a connection comes from and goes to is said to
+        // Envoy over one socket.
+        let lots = Direction::ALL.map(|direction| {
+            let socket = direction.socket(state_dir);
+            (direction, Arc::new(Lot::new(direction, socket, limits, programmed.clone(), counts.clone())))
+        });
+        let lots = BTreeMap::from(lots);
         for (direction, guard) in self.bound {
-            let lot = Lot::new(direction, direction.socket(state_dir), limits, programmed.clone(), counts.clone());
-            let side = Side::new(guard, Arc::new(lot), programmed.clone(), HANDSHAKE_LIMIT);
+            let side = Side::new(guard, lots[&direction].clone(), programmed.clone(), HANDSHAKE_LIMIT);
             let closing = Closing::default();
             parking.sides.push(closing.clone());
             let span = info_span!("park", direction = direction.name());
@@ -170,7 +194,7 @@ impl Guards {
 
 /// As Envoy does it, so that both can be in one group.
 fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    let socket = ipv6::socket(address)?;
     // The first for connections of an earlier life that have not quite ended, the second for the group.
     socket.set_reuseaddr(true)?;
     socket.set_reuseport(true)?;

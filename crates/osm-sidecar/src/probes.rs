@@ -9,36 +9,32 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::fault::Fault;
 use axum::Router;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use osm_redirect::{ForwardedProbe, ProbeAction, ProbeKind};
-use osm_runtime::admin;
+use osm_redirect::{Family, ForwardedProbe, ProbeAction, ProbeKind};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::ipv6;
+use crate::pages::serve_all;
 pub use action::Outcome;
 
 /// Where the kubelet asks, by port.
-pub type ProbeListeners = BTreeMap<u16, TcpListener>;
+pub type ProbeListeners = BTreeMap<u16, Vec<TcpListener>>;
 
 /// The probes of one kind, by container.
 type OfKind = Arc<BTreeMap<String, (Duration, ProbeAction)>>;
 
-/// Binds the ports of the kinds that are there.
-pub async fn bind(probes: &[ForwardedProbe]) -> anyhow::Result<ProbeListeners> {
+/// Binds the ports of the kinds that are there, on each of the families.
+pub fn bind(probes: &[ForwardedProbe], families: &[Family]) -> anyhow::Result<ProbeListeners> {
     let mut listeners = ProbeListeners::new();
     for port in probes.iter().map(|probe| probe.kind.port()) {
         if let Entry::Vacant(place) = listeners.entry(port) {
             let address = SocketAddr::from(([0, 0, 0, 0], port));
-            let listener = TcpListener::bind(address).await;
-            place.insert(listener.map_err(|error| {
-                let fault = Fault::listening(&error, address, "probes");
-                anyhow::Error::from(error).context(fault)
-            })?);
+            place.insert(ipv6::bind(address, families, "probes")?);
         }
     }
     Ok(listeners)
@@ -57,10 +53,10 @@ pub async fn serve(
         });
         Arc::new(of_kind.collect())
     };
-    let serving = listeners.into_iter().map(|(port, listener)| {
+    let serving = listeners.into_iter().map(|(port, listeners)| {
         let kinds = ProbeKind::ALL.into_iter().filter(|kind| kind.port() == port);
         let routers = kinds.map(|kind| router(kind, of_kind(kind)));
-        admin::serve(listener, routers.fold(Router::new(), |all, one| all.merge(one)), stop.clone())
+        serve_all(listeners, routers.fold(Router::new(), |all, one| all.merge(one)), stop.clone())
     });
     futures::future::try_join_all(serving).await?;
     stop.cancelled().await;

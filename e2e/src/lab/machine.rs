@@ -16,12 +16,14 @@ const CONTROLLER: &str = "osm-controller";
 pub(crate) struct Machine {
     name: String,
     folder: PathBuf,
+    /// Of `osm local up`.
+    flags: &'static [&'static str],
     more_images: String,
 }
 
 impl Machine {
-    pub(crate) fn new(name: &str, folder: &Path, more_images: &str) -> Machine {
-        Machine { name: name.to_owned(), folder: folder.to_owned(), more_images: more_images.to_owned() }
+    pub(crate) fn new(name: &str, folder: &Path, flags: &'static [&'static str], more_images: &str) -> Machine {
+        Machine { name: name.to_owned(), folder: folder.to_owned(), flags, more_images: more_images.to_owned() }
     }
 
     /// Runs `osm local VERB --name LAB ARGUMENTS`.
@@ -77,7 +79,8 @@ impl Driver for Machine {
         fs::write(&images, images_of_this_build()? + &self.more_images)?;
         self.place_controller()?;
         let controller = ("OSM_CONTROLLER_BIN", &*self.folder.join(CONTROLLER));
-        let line = self.line("up", &["--timeout", "60s", "--images", text(&images), "-f", text(manifests)]);
+        let words = ["--timeout", "60s", "--images", text(&images), "-f", text(manifests)];
+        let line = self.line("up", &[&words, self.flags].concat());
         command::run_with(controller, &line.program, &line.words())?.success().context("osm local up")?;
         Ok(())
     }

@@ -52,6 +52,7 @@ fn pod(object: &Value) -> PodStatus {
         name: word(&object["metadata"]["name"]),
         phase: word(&status["phase"]),
         ip: status["podIP"].as_str().map(str::to_owned),
+        ipv6: None,
         ready: ready && object["metadata"]["deletionTimestamp"].is_null(),
         job: owner(object, "Job", |name| name.to_owned()),
         // A ReplicaSet is named after its Deployment and a hash of the template.
@@ -105,6 +106,7 @@ fn service(object: &Value) -> ServiceStatus {
         namespace: word(&object["metadata"]["namespace"]),
         name: word(&object["metadata"]["name"]),
         cluster_ip: object["spec"]["clusterIP"].as_str().map(str::to_owned),
+        cluster_ips: Vec::new(),
     }
 }
 

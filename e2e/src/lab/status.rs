@@ -36,6 +36,9 @@ pub(crate) struct ServiceStatus {
     pub(crate) name: String,
     #[serde(default)]
     pub(crate) cluster_ip: Option<String>,
+    /// All, if there is more than one; on a machine only.
+    #[serde(default)]
+    pub(crate) cluster_ips: Vec<String>,
 }
 
 /// The status of a pod.
@@ -46,6 +49,9 @@ pub(crate) struct PodStatus {
     pub(crate) phase: String,
     #[serde(default)]
     pub(crate) ip: Option<String>,
+    /// On a machine only.
+    #[serde(default)]
+    pub(crate) ipv6: Option<String>,
     #[serde(default)]
     pub(crate) ready: bool,
     /// The Job that it belongs to.

@@ -1,10 +1,9 @@
 //! Two programs talk, and nobody listens in.
 
-use std::fs;
-
 use anyhow::{Context, Result, ensure};
 
 use super::manifests::{demo_pod, plain_shop, service, service_account, shop};
+use super::wire::{self, holds, is_encrypted};
 use crate::Choice;
 use crate::lab::{Lab, wait_for};
 
@@ -61,46 +60,14 @@ pub(super) fn the_wire_is_encrypted(choice: &Choice) -> Result<String> {
     for pod in ["shop/client", "shop/server", "plain/client", "plain/server"] {
         lab.wait_ready(pod)?;
     }
-    let capture = |name: &str, client: &str, url: &str| -> Result<Vec<u8>> {
-        let file = lab.path(name);
-        let path = file.to_str().context("paths of labs are made of ASCII")?;
-        let mut tcpdump = lab.node_in_background(&[
-            "tcpdump",
-            "-i",
-            "osm0",
-            "--immediate-mode",
-            "-U",
-            "-Z",
-            "root",
-            "-w",
-            path,
-            // The node's own probes of sidecars are not traffic of the mesh.
-            "tcp and not port 15904",
-        ])?;
-        wait_for("the capture has begun", || {
-            fs::metadata(&file).ok().filter(|m| m.len() > 0).context("its file is empty")
-        })?;
-        for _ in 0..10 {
-            lab.pod(client).get(url)?;
-        }
-        // Ten requests and their answers are more than this, in plain text and encrypted.
-        wait_for("the packets are written", || {
-            let length = fs::metadata(&file)?.len();
-            ensure!(length > 10_000, "the capture holds {length} bytes");
-            Ok(())
-        })?;
-        lab.node(&["pkill", "-INT", "-x", "tcpdump"])?.success()?;
-        tcpdump.child.wait()?;
-        fs::read(&file).context("reading the capture")
-    };
+    // The node's own probes of sidecars are not traffic of the mesh.
+    let capture = |name, client, url: &str| wire::capture(&lab, name, "tcp and not port 15904", client, url);
     let marker = b"a-word-that-nobody-else-may-read";
     let path = String::from_utf8_lossy(marker);
     let plain = capture("plain.pcap", "plain/client", &format!("http://server.plain/{path}"))?;
     ensure!(holds(&plain, marker), "the capture of pods outside the mesh shows nothing: it proves nothing");
     let meshed = capture("meshed.pcap", "shop/client", &format!("http://server.shop/{path}"))?;
-    for word in [&marker[..], b"hello from server", b"GET /", b"HTTP/1.1"] {
-        ensure!(!holds(&meshed, word), "{:?} is on the wire in plain text", String::from_utf8_lossy(word));
-    }
+    is_encrypted(&meshed, &[marker, b"hello from server"])?;
     Ok(format!("{} bytes captured, none of them plain text", meshed.len()))
 }
 
@@ -113,8 +80,4 @@ pub(super) fn the_mesh_is_closed(choice: &Choice) -> Result<String> {
     let outside = lab.pod("plain/client").get("http://server.shop/");
     ensure!(outside.is_err(), "a pod outside the mesh was answered: {outside:?}");
     Ok(String::new())
-}
-
-fn holds(haystack: &[u8], needle: &[u8]) -> bool {
-    haystack.windows(needle.len()).any(|window| window == needle)
 }

@@ -43,7 +43,7 @@ impl Place {
     pub(super) fn of(pod: &k8s::Pod, world: &World, mesh: &Mesh) -> Place {
         let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
         let ips = pod.status.iter().flat_map(|status| status.pod_ips.iter().flatten());
-        let addresses = ips.filter_map(|ip| ip.ip.parse::<IpAddr>().ok()).filter(IpAddr::is_ipv4).collect();
+        let addresses = ips.filter_map(|ip| ip.ip.parse::<IpAddr>().ok()).collect();
         let of_namespace = mesh.services.values().filter(|service| service.name.namespace == namespace);
         // Clients of a headless service dial its pods themselves.
         let listed = of_namespace.filter(|service| !service.addresses.is_empty() && !service.ports.is_empty());

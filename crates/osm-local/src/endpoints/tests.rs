@@ -2,6 +2,7 @@ use osm_api::ManifestSet;
 use serde_json::json;
 
 use super::*;
+use crate::addresses::IpFamilies;
 
 fn world(text: &str) -> World {
     let mut world = World::default();
@@ -19,7 +20,7 @@ fn pod(name: &str, label: &str, http_port: i32) -> k8s::Pod {
 }
 
 fn backend(pod: &k8s::Pod, last: u8, is_ready: bool, is_terminating: bool) -> Backend<'_> {
-    Backend { pod, ip: Ipv4Addr::new(10, 244, 0, last), is_ready, is_terminating }
+    Backend { pod, ips: PodIps::of([10, 244, 0, last].into(), IpFamilies::DualStack), is_ready, is_terminating }
 }
 
 const SERVICE: &str = "
@@ -64,7 +65,25 @@ fn pods_that_name_a_port_differently_are_in_slices_of_their_own() {
     let name = NamespacedName::new("default", "web");
     let port = &world.services[&name].spec.as_ref().unwrap().ports.as_ref().unwrap()[0];
     let found = ready_addresses(&by_service(&slices)[&name], port);
-    assert_eq!(found, [(Ipv4Addr::new(10, 244, 0, 2), 8080), (Ipv4Addr::new(10, 244, 0, 3), 9090)]);
+    assert_eq!(found, [SocketAddr::from(([10, 244, 0, 2], 8080)), SocketAddr::from(([10, 244, 0, 3], 9090))]);
+}
+
+#[test]
+fn a_service_has_slices_of_the_families_that_it_asks_for() {
+    let pods = [pod("a", "web", 8080)];
+    let addresses = |families: &str| -> Vec<String> {
+        let text = SERVICE.replace("selector:", &format!("ipFamilies: [{families}], selector:"));
+        let slices = slices(&world(&text), &[backend(&pods[0], 2, true, false)]);
+        let of = |(name, slice): (&NamespacedName, &k8s::EndpointSlice)| {
+            let address = slice.endpoints.as_ref().unwrap()[0].addresses[0].clone();
+            format!("{} {} {address}", name.name, slice.address_type)
+        };
+        slices.iter().map(of).collect()
+    };
+    let (v4, v6) = ("web-local-0 IPv4 10.244.0.2", "web-local-v6-0 IPv6 fd00:10:244::af4:2");
+    assert_eq!(addresses("IPv4"), [v4]);
+    assert_eq!(addresses("IPv6"), [v6]);
+    assert_eq!(addresses("IPv4, IPv6"), [v4, v6]);
 }
 
 #[test]
@@ -89,5 +108,5 @@ endpoints: [{addresses: [10.1.2.3]}]
     let port = &world.services[&name].spec.as_ref().unwrap().ports.as_ref().unwrap()[0];
     let slices = slices(&world, &[]);
     let found = ready_addresses(&by_service(&slices)[&name], port);
-    assert_eq!(found, [(Ipv4Addr::new(10, 1, 2, 3), 8000)]);
+    assert_eq!(found, [SocketAddr::from(([10, 1, 2, 3], 8000))]);
 }

@@ -85,7 +85,7 @@ impl PodTask {
         let pod = self.start.admitted.pod.clone();
         let around = Surroundings {
             pod: &pod,
-            ip: self.start.ip,
+            ips: self.start.ips,
             images: &self.start.images,
             volumes: &self.volume_places,
             scratch: &scratch,
@@ -119,7 +119,7 @@ impl PodTask {
 
     /// Runs what belongs to a container that has started: its hook, and when that has ended well its probes.
     fn accompany(&mut self, index: usize, run: u32, inside: Inside) {
-        let (pod, ip, sender) = (self.start.admitted.pod.clone(), self.start.ip, self.sender.clone());
+        let (pod, ip, sender) = (self.start.admitted.pod.clone(), self.start.ips.v4, self.sender.clone());
         let live = &mut self.live[index];
         live.beside = CancellationToken::new();
         let probes = Probes::of(&live.container, &pod, ip);
@@ -196,7 +196,7 @@ impl PodTask {
             Verdict::StartupFailed => {}
         }
         if self.is_sidecar(index) && matches!(verdict, Verdict::Started | Verdict::Ready(true)) {
-            let (ip, sender) = (self.start.ip, self.sender.clone());
+            let (ip, sender) = (self.start.ips.v4, self.sender.clone());
             tokio::spawn(async move { sender.send(Happened::SidecarSaid(ask_sidecar(ip).await)).await });
         }
     }
@@ -206,7 +206,7 @@ impl PodTask {
         if !self.is_sidecar(index) {
             return self.ask_to_end(index);
         }
-        let (ip, sender, run) = (self.start.ip, self.sender.clone(), self.live[index].run);
+        let (ip, sender, run) = (self.start.ips.v4, self.sender.clone(), self.live[index].run);
         tokio::spawn(async move {
             let timeline = ask_sidecar(ip).await;
             sender.send(Happened::SidecarSaidLast { index, run, timeline }).await
@@ -224,7 +224,7 @@ impl PodTask {
         live.is_asked_to_end = true;
         live.kill_at = Some(kill_at);
         let hook = live.container.lifecycle.as_ref().and_then(|hooks| hooks.pre_stop.as_ref());
-        let action = hook.and_then(|hook| Action::of_hook(hook, &self.start.admitted.pod, self.start.ip));
+        let action = hook.and_then(|hook| Action::of_hook(hook, &self.start.admitted.pod, self.start.ips.v4));
         let (Some(action), true) = (action, asked != Some(0)) else { return self.tell_to_end(index) };
         let (run, sender, beside) = (live.run, self.sender.clone(), live.beside.clone());
         let hooked = async move {

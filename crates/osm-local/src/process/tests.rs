@@ -1,6 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::addresses::IpFamilies;
 
 fn build(pod_spec: Value, images: &str) -> Result<ContainerSpec, Box<Problem>> {
     let pod: k8s::Pod = serde_json::from_value(json!({
@@ -11,7 +12,7 @@ fn build(pod_spec: Value, images: &str) -> Result<ContainerSpec, Box<Problem>> {
     let images = Images::parse(images, Path::new("/")).unwrap();
     let around = Surroundings {
         pod: &pod,
-        ip: Ipv4Addr::new(10, 244, 0, 7),
+        ips: PodIps::of([10, 244, 0, 7].into(), IpFamilies::V4),
         images: &images,
         volumes: &volumes,
         scratch: Path::new("/scratch"),

@@ -7,6 +7,7 @@ use osm_api::{Change, Changed, Kind, ManifestSet, NamespacedName, ObjectKey, Pro
 use tracing::info_span;
 
 use super::{Answer, Entry, EntryState, Next, Runner};
+use crate::addresses::PodIps;
 use crate::admission::policy;
 use crate::control::{Changes, ManifestText, Outcome, Request, Response};
 use crate::desired::Owner;
@@ -151,7 +152,7 @@ impl Runner {
         let (ContainerState::Running, Some(pid)) = (found.state, found.pid) else {
             return refuse(format!("container {} of pod {pod} does not run", found.name), "see why: osm local status");
         };
-        match self.process_in(&report.pod, &found.name, report.status.ip, command) {
+        match self.process_in(&report.pod, &found.name, report.status.ips(), command) {
             Ok(process) => Response::Exec { pid, process: Box::new(process) },
             Err(problem) => refuse(problem.to_string(), ""),
         }
@@ -162,7 +163,7 @@ impl Runner {
         &self,
         pod: &k8s::Pod,
         container: &str,
-        ip: Option<std::net::Ipv4Addr>,
+        ips: Option<PodIps>,
         command: Vec<String>,
     ) -> Result<ProcessSpec, Box<Problem>> {
         let spec = pod.spec.clone().unwrap_or_default();
@@ -176,7 +177,7 @@ impl Runner {
             crate::admission::with_mesh_images(&self.images, &policy(&self.world, "").0, &self.programs);
         let around = Surroundings {
             pod,
-            ip: ip.unwrap_or(std::net::Ipv4Addr::UNSPECIFIED),
+            ips: ips.unwrap_or(PodIps::NONE),
             images: &images,
             volumes: &volumes,
             scratch: std::path::Path::new("/"),
@@ -211,7 +212,8 @@ impl Runner {
         let services = self.world.services.iter().map(|(name, service)| ServiceStatus {
             namespace: name.namespace.clone(),
             name: name.name.clone(),
-            cluster_ip: self.cluster_ips.get(name).copied(),
+            cluster_ip: self.cluster_ips.get(name).and_then(|all| all.first().copied()),
+            cluster_ips: self.cluster_ips.get(name).cloned().filter(|all| all.len() > 1).unwrap_or_default(),
             ports: service
                 .spec
                 .iter()
@@ -301,6 +303,7 @@ fn pod_status(name: &NamespacedName, entry: &Entry) -> PodStatus {
         name: name.name.clone(),
         uid: String::new(),
         ip: None,
+        ipv6: None,
         interface: None,
         phase,
         ready: false,

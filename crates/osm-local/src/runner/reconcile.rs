@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::info_span;
 
 use super::{Entry, EntryState, Runner};
+use crate::addresses::PodIps;
 use crate::admission::{admit, policy, with_mesh_images};
 use crate::desired::DesiredPod;
 use crate::endpoints::{Backend, by_service, slices};
@@ -125,7 +126,7 @@ impl Runner {
         self.interfaces += 1;
         let start = Start {
             name: name.clone(),
-            ip,
+            ips: PodIps::of(ip, self.families),
             interface: format!("pod{}", self.interfaces),
             owner: wanted.owner.clone(),
             created,
@@ -170,9 +171,9 @@ impl Runner {
             .iter()
             .filter(|(_, report)| !is_over(report.status.phase))
             .filter_map(|(name, report)| {
-                let (ip, is_ready, is_terminating) =
-                    (report.status.ip?, report.status.ready, report.status.terminating);
-                Some((*name, Backend { pod: &report.pod, ip, is_ready, is_terminating }))
+                let (ips, is_ready, is_terminating) =
+                    (report.status.ips()?, report.status.ready, report.status.terminating);
+                Some((*name, Backend { pod: &report.pod, ips, is_ready, is_terminating }))
             })
             .collect();
         let pods = reports.values().map(|report| Object::Pod(crate::publish::with_status(report))).collect();
@@ -188,7 +189,7 @@ impl Runner {
         self.publisher.publish(Layer::Endpoints, found.values().cloned().map(Object::EndpointSlice).collect())?;
         let by_service = by_service(&found);
         let new_zone = zone(&self.world, &self.cluster_ips, &by_service);
-        let new_rules = rules(&self.world, &self.cluster_ips, &by_service);
+        let new_rules = rules(&self.world, &self.cluster_ips, &by_service, self.families);
         self.zone.send_if_modified(|zone| {
             let is_new = **zone != new_zone;
             if is_new {

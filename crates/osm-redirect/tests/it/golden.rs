@@ -11,7 +11,7 @@ fn rules_are_as_written() {
         let args = case.option("args").unwrap_or_default().split_whitespace();
         match CommandLine::try_parse_from(args) {
             Ok(line) => {
-                let families = line.redirect.families.each();
+                let families = line.redirect.families.each(|| false);
                 families.iter().map(|family| format!("# {family:?}\n{}", rules(&line.redirect, *family))).collect()
             }
             Err(error) => {

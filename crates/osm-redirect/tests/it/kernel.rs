@@ -24,6 +24,8 @@ const BACKENDS: [&str; 2] = ["nft", "legacy"];
 
 /// An address that nobody has: only the redirection can lead from there to a listener.
 const ELSEWHERE: &str = "10.96.3.4:80";
+/// The same in IPv6.
+const ELSEWHERE_V6: &str = "[fd99::9]:80";
 
 #[test]
 fn a_second_run_changes_nothing() {
@@ -91,11 +93,35 @@ fn with_the_hold_a_connection_waits_for_the_proxy() {
             let early = TcpStream::connect_timeout(&address(ELSEWHERE), SHORT).unwrap_err();
             assert_eq!(early.kind(), ErrorKind::TimedOut, "{backend}: {early}");
 
-            let dropped = dropped_packets(backend);
+            let dropped = dropped_packets("iptables", backend);
             let waiting = thread::spawn(|| greeting(ELSEWHERE));
-            eventually(DEADLINE, || dropped_packets(backend) > dropped);
+            eventually(DEADLINE, || dropped_packets("iptables", backend) > dropped);
             serve("0.0.0.0:15001", "from the proxy");
             assert_eq!(waiting.join().unwrap(), "from the proxy", "{backend}");
+        });
+    }
+}
+
+#[test]
+fn over_ipv6_a_connection_waits_for_the_proxy_as_well() {
+    for backend in BACKENDS {
+        within("over_ipv6_a_connection_waits_for_the_proxy_as_well", move || {
+            route_to_nowhere();
+            run("ip", "-6 addr add fd99::1/64 dev osm-a nodad");
+            restore(&format!("ip6tables-{backend}-restore"), &rules_for(&Redirect::default(), Family::V6, &[]));
+            // Somebody who listens on the port in IPv4 alone is nobody here.
+            serve("0.0.0.0:15001", "from the proxy in IPv4");
+            let early = TcpStream::connect_timeout(&address(ELSEWHERE_V6), SHORT).unwrap_err();
+            assert_eq!(early.kind(), ErrorKind::TimedOut, "{backend}: {early}");
+
+            let dropped = dropped_packets("ip6tables", backend);
+            let waiting = thread::spawn(|| greeting(ELSEWHERE_V6));
+            eventually(DEADLINE, || dropped_packets("ip6tables", backend) > dropped);
+            serve("[::1]:15001", "from the proxy");
+            assert_eq!(waiting.join().unwrap(), "from the proxy", "{backend}");
+            // What the pod calls in itself needs no proxy.
+            serve("[::1]:8080", "from the application");
+            assert_eq!(greeting("[::1]:8080"), "from the application", "{backend}");
         });
     }
 }
@@ -113,7 +139,7 @@ fn with_the_hold_a_caller_from_outside_waits_for_the_proxy() {
                 heard.send(greeting("10.99.0.1:8080")).unwrap();
             });
             call.send(()).unwrap();
-            eventually(DEADLINE, || dropped_packets(backend) > 0);
+            eventually(DEADLINE, || dropped_packets("iptables", backend) > 0);
             serve("0.0.0.0:15003", "from the proxy");
             assert_eq!(hear.recv_timeout(DEADLINE).unwrap(), "from the proxy", "{backend}");
         });
@@ -206,8 +232,8 @@ fn saved(backend: &str) -> String {
     lines.join("\n").replace("[0:0]", "")
 }
 
-fn dropped_packets(backend: &str) -> u64 {
-    let list = run(&format!("iptables-{backend}"), "-t filter -L OSM_PROXY_HOLD -v -n -x");
+fn dropped_packets(iptables: &str, backend: &str) -> u64 {
+    let list = run(&format!("{iptables}-{backend}"), "-t filter -L OSM_PROXY_HOLD -v -n -x");
     let drops = list.lines().filter(|line| line.contains(" DROP "));
     drops.map(|line| line.split_whitespace().next().unwrap().parse::<u64>().unwrap()).sum()
 }

@@ -41,21 +41,17 @@ pub struct Failure {
 }
 
 impl Backend {
-    /// Puts the rules in force; whether all jumps to them were there before.
-    pub(super) fn install(&self, redirect: &Redirect) -> Result<bool, Failure> {
-        let mut was_there = true;
-        for family in redirect.families.each() {
-            let program = match family {
-                Family::V4 => self.v4,
-                Family::V6 => self.v6,
-            };
-            was_there &= install_family(program, redirect, *family)?;
-        }
-        Ok(was_there)
+    /// Puts the rules of a family in force; whether all jumps to them were there before.
+    pub(super) fn install(&self, redirect: &Redirect, family: Family) -> Result<bool, Failure> {
+        let program = match family {
+            Family::V4 => self.v4,
+            Family::V6 => self.v6,
+        };
+        install_with(program, redirect, family)
     }
 }
 
-fn install_family(program: &str, redirect: &Redirect, family: Family) -> Result<bool, Failure> {
+fn install_with(program: &str, redirect: &Redirect, family: Family) -> Result<bool, Failure> {
     let wanted = jumps(redirect);
     let mut installed: Vec<Jump> = Vec::new();
     for jump in &wanted {

@@ -32,7 +32,7 @@ pub(super) struct SideCounts {
     pub(super) handed_over: AtomicU64,
     /// Whether new connections go to Envoy.
     pub(super) is_handed_over: AtomicBool,
-    /// Times that new connections were steered to an Envoy that had become ready.
+    /// Times that new connections, of one address family, were steered to an Envoy that had become ready.
     pub(super) hand_overs: AtomicU64,
     /// Listening sockets that were taken over from an Envoy that was gone.
     pub(super) taken_over: AtomicU64,

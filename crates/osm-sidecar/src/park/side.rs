@@ -1,4 +1,4 @@
-//! One of the proxy's ports: who gets its connections now, and what happens when that changes.
+//! One of the proxy's ports on one address family: who gets its connections now, and what happens when that changes.
 
 use std::future::poll_fn;
 use std::io;
@@ -142,8 +142,7 @@ impl Side {
         let Ok(address) = guard.local_addr() else { return };
         let left = self.sockets.left.iter().map(|(_, listener)| listener);
         let own: Vec<u64> = left.chain([guard]).filter_map(inode).collect();
-        let theirs: Vec<u64> =
-            table::listening(address.port()).into_iter().filter(|inode| !own.contains(inode)).collect();
+        let theirs: Vec<u64> = table::listening(address).into_iter().filter(|inode| !own.contains(inode)).collect();
         let Ok(sockets @ 1..) = u32::try_from(theirs.len()) else {
             self.hand_over_at = Some(clock::monotonic() + LOOK_INTERVAL);
             return;

@@ -3,13 +3,14 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
 
 use crate::proc::sockets;
 
-/// The inodes of the sockets that listen on `port`.
-pub(super) fn listening(port: u16) -> Vec<u64> {
-    let tables = ["/proc/self/net/tcp", "/proc/self/net/tcp6"].into_iter().filter_map(|table| File::open(table).ok());
-    tables.flat_map(|table| listening_in(BufReader::new(table), port)).collect()
+/// The inodes of the sockets that listen on the address's port, for its family: each has a group of sockets of its own.
+pub(super) fn listening(address: SocketAddr) -> Vec<u64> {
+    let table = if address.is_ipv4() { "/proc/self/net/tcp" } else { "/proc/self/net/tcp6" };
+    File::open(table).map(|table| listening_in(BufReader::new(table), address.port())).unwrap_or_default()
 }
 
 /// Listening sockets come first in the table, so the connections, of which there may be many, are not read.
@@ -39,8 +40,10 @@ mod tests {
 
     #[test]
     fn a_real_listener_is_in_the_real_table() {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let inode = nix::sys::stat::fstat(&listener).unwrap().st_ino;
-        assert_eq!(listening(listener.local_addr().unwrap().port()), [inode]);
+        for place in ["127.0.0.1:0", "[::1]:0"] {
+            let listener = std::net::TcpListener::bind(place).unwrap();
+            let inode = nix::sys::stat::fstat(&listener).unwrap().st_ino;
+            assert_eq!(listening(listener.local_addr().unwrap()), [inode], "{place}");
+        }
     }
 }

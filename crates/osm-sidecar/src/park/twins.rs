@@ -1,27 +1,31 @@
 //! What Envoy is given beside the controller's listeners: for each of the two a *twin* on a Unix socket, which takes
-//! what was parked and has the same filter chains, and a listener for the agent's pulse. Pure.
+//! what was parked and has the same filter chains, and a listener for the agent's pulse. In a pod with IPv6, the two are
+//! given a second address of that family. Pure.
 //!
-//! Neither the controller nor the rest of the agent knows of them: what Envoy says of a twin is said of its original.
+//! Neither the controller nor the rest of the agent knows of it: what Envoy says of a twin is said of its original.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
 use envoy_types::pb::envoy::config::core::v3::address::Address as AddressKind;
-use envoy_types::pb::envoy::config::core::v3::{Address, Pipe};
+use envoy_types::pb::envoy::config::core::v3::{Address, Pipe, SocketAddress};
 use envoy_types::pb::envoy::config::listener::v3::filter::ConfigType as FilterConfig;
 use envoy_types::pb::envoy::config::listener::v3::listener::ConnectionBalanceConfig;
 use envoy_types::pb::envoy::config::listener::v3::listener::connection_balance_config::{BalanceType, ExactBalance};
 use envoy_types::pb::envoy::config::listener::v3::listener_filter::ConfigType as ListenerFilterConfig;
-use envoy_types::pb::envoy::config::listener::v3::{Filter, FilterChain, Listener, ListenerFilter};
+use envoy_types::pb::envoy::config::listener::v3::{AdditionalAddress, Filter, FilterChain, Listener, ListenerFilter};
 use envoy_types::pb::envoy::extensions::filters::listener::proxy_protocol::v3::ProxyProtocol;
 use envoy_types::pb::envoy::extensions::filters::network::echo::v3::Echo;
 use envoy_types::util::pack_any;
+use osm_redirect::Family;
 use osm_xds::{Rejection, Resource, ResourceType, Resources, SessionStatus};
 use prost::Message;
 
 use super::Direction;
 use crate::gate::LISTENERS;
+use crate::ipv6;
 use crate::state_dir::StateDir;
 
 /// The filter that makes no sense on a Unix socket: the PROXY header says where the connection was meant to go.
@@ -38,34 +42,46 @@ pub const PULSE_STATISTICS: &str = "agent_pulse";
 pub struct Twins {
     sockets: BTreeMap<&'static str, Pipe>,
     pulse: Arc<Resource>,
-    made: BTreeMap<&'static str, (String, Option<Arc<Resource>>)>,
+    has_ipv6: bool,
+    made: BTreeMap<&'static str, Made>,
     /// The versions of the listeners that Envoy was given last: with twins, and without.
     versions: Option<(String, String)>,
 }
 
+/// What was made of one listener.
+#[derive(Clone, Debug)]
+struct Made {
+    /// The listener's version.
+    version: String,
+    twin: Option<Arc<Resource>>,
+    on_both_families: Option<Arc<Resource>>,
+}
+
 impl Twins {
-    /// Twins whose sockets are in this directory; without parking, only the pulse.
-    pub fn new(state_dir: &StateDir, is_parking: bool) -> Twins {
+    /// Twins whose sockets are in this directory; without parking, only the pulse. The originals listen on the families
+    /// of the pod.
+    pub fn new(state_dir: &StateDir, is_parking: bool, families: &[Family]) -> Twins {
         let of = |name: &'static str| {
             let direction = if name == LISTENERS[0] { Direction::Inbound } else { Direction::Outbound };
             (name, pipe(&direction.socket(state_dir)))
         };
         let sockets = LISTENERS.into_iter().filter(|_| is_parking).map(of).collect();
         let pulse = Arc::new(encoded(&pulse(&state_dir.pulse_socket())));
-        Twins { sockets, pulse, made: BTreeMap::new(), versions: None }
+        let has_ipv6 = families.contains(&Family::V6);
+        Twins { sockets, pulse, has_ipv6, made: BTreeMap::new(), versions: None }
     }
 
     /// What Envoy is to be given for `wanted`.
     pub fn beside(&mut self, wanted: &Resources) -> Resources {
         let mut all = wanted.clone();
-        for (name, socket) in &self.sockets {
+        for name in LISTENERS {
             let Some(original) = wanted.get(ResourceType::Listener, name) else { continue };
-            let made = self.made.get(name).filter(|(version, _)| *version == original.version);
-            let twin = made.map_or_else(|| twin(original, socket).map(Arc::new), |(_, twin)| twin.clone());
-            self.made.insert(name, (original.version.clone(), twin.clone()));
-            if let Some(twin) = twin {
-                all.insert(ResourceType::Listener, twin);
+            let made = self.made.get(name).filter(|made| made.version == original.version);
+            let made = made.cloned().unwrap_or_else(|| self.make(name, original));
+            for listener in made.twin.iter().chain(&made.on_both_families) {
+                all.insert(ResourceType::Listener, listener.clone());
             }
+            self.made.insert(name, made);
         }
         if !wanted.of(ResourceType::Listener).is_empty() {
             all.insert(ResourceType::Listener, self.pulse.clone());
@@ -73,6 +89,13 @@ impl Twins {
         let version = |of: &Resources| of.version_of(ResourceType::Listener);
         self.versions = Some((version(&all), version(wanted)));
         all
+    }
+
+    fn make(&self, name: &str, original: &Resource) -> Made {
+        let twin = self.sockets.get(name).and_then(|socket| twin(original, socket));
+        let on_both_families = self.has_ipv6.then(|| on_both_families(original)).flatten();
+        let version = original.version.clone();
+        Made { version, twin: twin.map(Arc::new), on_both_families: on_both_families.map(Arc::new) }
     }
 
     /// What Envoy says, as if it had been given the originals alone.
@@ -132,6 +155,20 @@ fn twin(original: &Resource, socket: &Pipe) -> Option<Resource> {
         listener_filters: filters,
         ..listener
     }))
+}
+
+/// The listener with a second socket for IPv6 alone, beside the one that it has; none for what cannot be read, or listens
+/// elsewhere.
+fn on_both_families(original: &Resource) -> Option<Resource> {
+    let mut listener = Listener::decode(&original.body[..]).ok()?;
+    let AddressKind::SocketAddress(socket) = listener.address.clone()?.address? else { return None };
+    let place = SocketAddr::new(socket.address.parse().ok()?, 0);
+    let beside = SocketAddress { address: ipv6::beside(place)?.ip().to_string(), ..socket };
+    listener.additional_addresses.push(AdditionalAddress {
+        address: Some(Address { address: Some(AddressKind::SocketAddress(beside)) }),
+        ..AdditionalAddress::default()
+    });
+    Some(encoded(&listener))
 }
 
 /// Each worker gets as many connections as the others, and sends back what it hears.

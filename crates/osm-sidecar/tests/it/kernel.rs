@@ -8,6 +8,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::unistd::geteuid;
 use osm_redirect::Redirect;
 use osm_sidecar::init::{BACKENDS, install, let_listeners_inherit};
+use osm_sidecar::ipv6::Ipv6;
 
 #[test]
 fn a_second_init_finds_everything_in_place() {
@@ -18,12 +19,14 @@ fn a_second_init_finds_everything_in_place() {
     let tried = thread::spawn(|| {
         unshare(CloneFlags::CLONE_NEWNET).unwrap();
         for backend in BACKENDS {
-            let redirect = Redirect::default();
-            let first = install(&redirect, &[backend]).unwrap();
-            let again = install(&redirect, &[backend]).unwrap();
-            assert_eq!((again.was_there, again.without_hold), (true, None), "{}", backend.name);
-            // The third program is one of the two before it.
-            assert_eq!(first.was_there, backend == BACKENDS[2], "{}", backend.name);
+            let install = || install(&Redirect::default(), Ipv6::Routable, &[backend]).unwrap().in_force;
+            let (first, again) = (install(), install());
+            assert_eq!(first.len(), 2, "{}", backend.name);
+            for (first, again) in first.into_iter().zip(again) {
+                assert_eq!((again.was_there, again.without_hold), (true, None), "{}", backend.name);
+                // The third program is one of the two before it.
+                assert_eq!(first.was_there, backend == BACKENDS[2], "{}", backend.name);
+            }
         }
     });
     tried.join().unwrap();
@@ -41,8 +44,8 @@ fn init_works_on_a_read_only_root() {
         // As in a container that has no lock file yet and cannot make one.
         mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::MS_RDONLY, None::<&str>).unwrap();
         for backend in BACKENDS {
-            let installed = install(&Redirect::default(), &[backend]).unwrap();
-            assert_eq!(installed.without_hold, None, "{}", backend.name);
+            let installed = install(&Redirect::default(), Ipv6::Routable, &[backend]).unwrap();
+            assert_eq!(installed.without_hold(), None, "{}", backend.name);
         }
     });
     tried.join().unwrap();

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::http::Response;
-use osm_redirect::Upstreams;
+use osm_redirect::{Family, Upstreams};
 use osm_runtime::http::{Limits, get_tcp};
 use osm_sidecar::config::{self, EnvoyConfig, ParkConfig, ParkLimits, Pod};
 use osm_sidecar::farewell::FarewellConfig;
@@ -88,6 +88,7 @@ impl Lab {
                 inbound: SocketAddr::from(([127, 0, 0, 1], ports.inbound)),
                 limits: Some(ParkLimits { connections: 100, bytes: 1 << 20, time: Duration::from_secs(60) }),
             },
+            families: &[Family::V4],
             probes: Vec::new(),
             wait_for: Upstreams::default(),
             wait_limit: None,
@@ -103,12 +104,12 @@ impl Lab {
         };
         settings(&mut config);
         let listeners = Listeners {
-            status: any_port().await,
-            admin: any_port().await,
-            metrics: any_port().await,
+            status: vec![any_port().await],
+            admin: vec![any_port().await],
+            metrics: vec![any_port().await],
             probes: BTreeMap::new(),
         };
-        let of = |listener: &TcpListener| listener.local_addr().unwrap();
+        let of = |listeners: &[TcpListener]| listeners[0].local_addr().unwrap();
         let (status, admin, metrics) = (of(&listeners.status), of(&listeners.admin), of(&listeners.metrics));
         let asked = CancellationToken::new();
         let agent = tokio::spawn(agent::run(config, listeners, Children::default(), asked.clone()));
