@@ -23,7 +23,7 @@ use crate::Choice;
 use cluster::Cluster;
 pub(crate) use command::Output;
 pub(crate) use command::run;
-use driver::{CommandLine, Driver};
+use driver::{CommandLine, Driver, Network};
 pub(crate) use driver::{Place, Whose};
 pub(crate) use layer::Layer;
 use machine::Machine;
@@ -59,7 +59,7 @@ impl Lab {
 
     /// The same in a network that has IPv6 too; on a machine only.
     pub(crate) fn up_with_ipv6(choice: &Choice, manifests: &str) -> Result<Lab> {
-        Lab::bring_up(choice, manifests, &["--ipv6"], |_| Ok(String::new()))
+        Lab::bring_up(choice, manifests, Network::DualStack, |_| Ok(String::new()))
     }
 
     /// The same with more images, as lines of an images file; they may refer to files that are put into the lab's folder.
@@ -68,13 +68,13 @@ impl Lab {
         manifests: &str,
         images: impl FnOnce(&Path) -> Result<String>,
     ) -> Result<Lab> {
-        Lab::bring_up(choice, manifests, &[], images)
+        Lab::bring_up(choice, manifests, Network::V4, images)
     }
 
     fn bring_up(
         choice: &Choice,
         manifests: &str,
-        flags: &'static [&'static str],
+        network: Network,
         images: impl FnOnce(&Path) -> Result<String>,
     ) -> Result<Lab> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
@@ -84,12 +84,12 @@ impl Lab {
         let mesh = match choice.place {
             Place::Machine => {
                 let without = choice.without.map(|layer| layer.image_without(&folder)).transpose()?;
-                Mesh::Machine(Machine::new(&name, &folder, flags, &(images(&folder)? + &without.unwrap_or_default())))
+                Mesh::Machine(Machine::new(&name, &folder, &(images(&folder)? + &without.unwrap_or_default())))
             }
             Place::Cluster => Mesh::Cluster(Cluster::default()),
         };
         let lab = Lab { name, folder, is_kept: choice.keep, mesh };
-        lab.driver().up(&lab.write("first.yaml", manifests)?)?;
+        lab.driver().up(&lab.write("first.yaml", manifests)?, network)?;
         Ok(lab)
     }
 

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use osm_testkit::in_checkout;
 use serde_json::Value;
 
-use super::driver::{CommandLine, Driver, Whose};
+use super::driver::{CommandLine, Driver, Network, Whose};
 use super::objects::{pods_of, status_of};
 use super::{Output, Status, run, text, wait_for};
 
@@ -73,7 +73,8 @@ impl Cluster {
 }
 
 impl Driver for Cluster {
-    fn up(&self, manifests: &Path) -> Result<()> {
+    fn up(&self, manifests: &Path, network: Network) -> Result<()> {
+        ensure!(network == Network::V4, "the cluster keeps the network that it was made with");
         self.kubectl(&[
             "patch",
             "meshconfig",

@@ -22,6 +22,15 @@ pub(crate) struct CommandLine {
     pub(crate) arguments: Vec<String>,
 }
 
+/// The address families of a lab's network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Network {
+    /// IPv4; a cluster's is as it was made.
+    V4,
+    /// IPv4 and IPv6; on a machine only.
+    DualStack,
+}
+
 /// Whose processes are meant.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Whose<'a> {
@@ -34,7 +43,7 @@ pub(crate) enum Whose<'a> {
 /// One mesh, wherever it is.
 pub(crate) trait Driver {
     /// Brings up a mesh with these manifests and waits until its pods are ready.
-    fn up(&self, manifests: &Path) -> Result<()>;
+    fn up(&self, manifests: &Path, network: Network) -> Result<()>;
 
     /// Takes away what `up` and `apply` have made.
     fn down(&self);

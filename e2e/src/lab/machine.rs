@@ -6,7 +6,7 @@ use std::{fs, process};
 
 use anyhow::{Context, Result};
 
-use super::driver::{CommandLine, Driver, Whose};
+use super::driver::{CommandLine, Driver, Network, Whose};
 use super::{Output, Status, binary, command, osm, text};
 
 /// The controller's program, and its name in the folder of a lab.
@@ -16,14 +16,12 @@ const CONTROLLER: &str = "osm-controller";
 pub(crate) struct Machine {
     name: String,
     folder: PathBuf,
-    /// Of `osm local up`.
-    flags: &'static [&'static str],
     more_images: String,
 }
 
 impl Machine {
-    pub(crate) fn new(name: &str, folder: &Path, flags: &'static [&'static str], more_images: &str) -> Machine {
-        Machine { name: name.to_owned(), folder: folder.to_owned(), flags, more_images: more_images.to_owned() }
+    pub(crate) fn new(name: &str, folder: &Path, more_images: &str) -> Machine {
+        Machine { name: name.to_owned(), folder: folder.to_owned(), more_images: more_images.to_owned() }
     }
 
     /// Runs `osm local VERB --name LAB ARGUMENTS`.
@@ -74,13 +72,17 @@ impl Machine {
 }
 
 impl Driver for Machine {
-    fn up(&self, manifests: &Path) -> Result<()> {
+    fn up(&self, manifests: &Path, network: Network) -> Result<()> {
         let images = self.folder.join("images.yaml");
         fs::write(&images, images_of_this_build()? + &self.more_images)?;
         self.place_controller()?;
         let controller = ("OSM_CONTROLLER_BIN", &*self.folder.join(CONTROLLER));
         let words = ["--timeout", "60s", "--images", text(&images), "-f", text(manifests)];
-        let line = self.line("up", &[&words, self.flags].concat());
+        let families: &[&str] = match network {
+            Network::V4 => &[],
+            Network::DualStack => &["--ipv6"],
+        };
+        let line = self.line("up", &[&words, families].concat());
         command::run_with(controller, &line.program, &line.words())?.success().context("osm local up")?;
         Ok(())
     }

@@ -70,6 +70,14 @@ pub(super) fn ipv6_does_not_hang(choice: &Choice) -> Result<String> {
     Ok(String::new())
 }
 
+/// Only what TrafficTargets grant, and what is outside the mesh.
+const EGRESS_BY_POLICY: &str = "---
+apiVersion: config.openservicemesh.io/v1alpha2
+kind: MeshConfig
+metadata: {name: osm-mesh-config, namespace: osm-system}
+spec: {traffic: {enableEgress: true, enablePermissiveTrafficPolicyMode: false}}
+";
+
 /// A word that no one outside may read.
 const MARKER: &str = "a-word-that-nobody-else-may-read";
 
@@ -85,6 +93,7 @@ pub(super) fn ipv6_is_meshed(choice: &Choice) -> Result<String> {
     first_connections_are_held(&lab).context("the first connection of a pod")?;
     let parked = a_connection_is_parked(&lab).context("a connection while the controller is down")?;
     let killed = kills_refuse_nobody(&lab).context("Envoy is killed")?;
+    egress_ends_at_the_mesh(&lab).context("what leaves the mesh")?;
     Ok(format!("{bytes} bytes captured, none of them plain text; {parked}; {killed}"))
 }
 
@@ -153,18 +162,14 @@ fn the_own_pod_is_reached(lab: &Lab) -> Result<()> {
 
 /// Neither family lets a pod outside the mesh in, nor one of the mesh out.
 fn strangers_are_refused_alike(lab: &Lab) -> Result<()> {
-    let own = |pod: &str| -> Result<[String; 2]> {
-        let v4 = lab.wait_ready(pod)?.ip.context("it has no address")?;
-        Ok([v4, format!("[{}]", ipv6(lab, pod)?)])
-    };
     for (from, to) in [("plain/client", "shop/server"), ("shop/client", "plain/server")] {
-        for host in own(to)? {
+        for host in hosts(lab, to)? {
             let answer = lab.pod(from).get(&format!("http://{host}:8080/"));
             ensure!(answer.is_err(), "{from} was answered by {host} of {to}: {answer:?}");
         }
     }
     // There is somebody to be answered by.
-    for host in own("plain/server")? {
+    for host in hosts(lab, "plain/server")? {
         lab.pod("plain/client").get(&format!("http://{host}:8080/")).context("between pods outside the mesh")?;
     }
     let outside = lab.pod("plain/client").get("http://six.shop/");
@@ -251,6 +256,29 @@ fn kill_when_loaded(client: &Pod<'_>, pod: &Pod<'_>) -> Result<()> {
         Ok(())
     })?;
     pod.kill_envoy()
+}
+
+/// What is outside is reached, and what no policy grants is answered by the pod's own proxy, for either family.
+fn egress_ends_at_the_mesh(lab: &Lab) -> Result<()> {
+    lab.apply(EGRESS_BY_POLICY)?;
+    let client = lab.pod("shop/client");
+    for host in hosts(lab, "plain/server")? {
+        wait_for("what is outside is reached", || client.get(&format!("http://{host}:8080/")))?;
+    }
+    for address in [lab.cluster_ip("shop/both")?, lab.cluster_ipv6("shop/both")?] {
+        wait_for("what is not granted is refused", || {
+            let said = client.exec_demo(&["once", &format!("http://{address}/")])?.all();
+            ensure!(said.contains("403"), "it said {said}");
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+/// Both addresses of a pod, as they stand in a URL.
+fn hosts(lab: &Lab, pod: &str) -> Result<[String; 2]> {
+    let v4 = lab.wait_ready(pod)?.ip.context("it has no address")?;
+    Ok([v4, format!("[{}]", ipv6(lab, pod)?)])
 }
 
 fn ipv6(lab: &Lab, pod: &str) -> Result<String> {
