@@ -1,6 +1,7 @@
 //! What becomes of a pod (golden), and what always holds of it (properties).
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should end")]
 
+mod families;
 mod golden;
 mod properties;
 
