@@ -27,6 +27,7 @@ mod starts;
 mod traffic;
 mod updates;
 mod waits;
+mod webhooks;
 mod wire;
 
 use anyhow::Result;
@@ -387,6 +388,12 @@ pub(crate) const ALL: &[Scenario] = &[
         shows: "a pod made in the middle of a controller's roll-out is injected, or refused with a reason",
         places: IN_A_CLUSTER,
         run: cluster::no_pod_starts_bare,
+    },
+    Scenario {
+        name: "another-webhook-changes-the-order",
+        shows: "another webhook moves or changes our containers after us: that is repaired, or the pod refused with the culprit",
+        places: IN_A_CLUSTER,
+        run: webhooks::another_webhook_changes_the_order,
     },
     Scenario {
         name: "the-api-server-restarts",

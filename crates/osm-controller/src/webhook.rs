@@ -10,6 +10,7 @@ mod config;
 mod metrics;
 mod mutate;
 mod notice;
+mod order;
 mod patch;
 mod review;
 mod routes;
@@ -193,6 +194,16 @@ impl Webhooks {
         mutate::decide(request, pod, namespace, &policy, &mut chance::generator())
     }
 
+    /// Decides about a pod that every other webhook has changed by now. Whether it is of the mesh was decided before.
+    fn look_again(&self, request: &Request, pod: &k8s::Pod, world: &World) -> Answer {
+        let Some(namespace) = world.namespaces.get(&request.namespace) else { return Answer::allowed() };
+        match self.decide(request, pod, namespace, world) {
+            Decision::Injected(answer) => order::check(&request.object, pod, &answer),
+            Decision::Skipped { .. } => Answer::allowed(),
+            Decision::Refused(answer) => answer,
+        }
+    }
+
     /// Says that a pod stays out though its user asked for the mesh.
     fn tell(&self, request: &Request, pod: &k8s::Pod, why: &str) -> Answer {
         let message = format!("the pod stays outside of the mesh: {why}");
@@ -207,6 +218,9 @@ impl Webhooks {
     /// Answers a question of `/validate`.
     pub(crate) async fn validate(self: Arc<Self>, request: Request) -> Answer {
         let Some(snapshot) = self.proxies.snapshot() else { return not_in_sync() };
+        if let Some(pod) = mutate::pod_to_make(&request) {
+            return pod.map_or_else(|refusal| refusal, |pod| self.look_again(&request, &pod, &snapshot.world));
+        }
         let permit = self.checks.clone().acquire_owned().await.expect("the checks are never closed");
         let options = self.options.clone();
         let checked = tokio::task::spawn_blocking(move || {

@@ -4,6 +4,7 @@
 
 mod client;
 mod load;
+mod meddler;
 mod probed;
 mod server;
 mod watch;
@@ -56,6 +57,16 @@ enum Program {
         /// Port to listen on.
         #[arg(long, default_value_t = 3306)]
         port: u16,
+    },
+    /// Serve a mutating webhook that changes pods with no regard to others: /first puts a container before all others,
+    /// /strip takes `restartPolicy` from init containers.
+    Meddle {
+        /// Port to listen on.
+        #[arg(long, default_value_t = 8443)]
+        port: u16,
+        /// The name under which the API server calls.
+        #[arg(long)]
+        name: String,
     },
     /// Connect once, at once, and read the greeting of a server that speaks first.
     Hear {
@@ -115,6 +126,7 @@ async fn main() -> ExitCode {
         }
         Program::Probed { ports, health } => until_told_to_end(probed::serve(ports, health)).await,
         Program::Greet { port } => until_told_to_end(server::greet(port)).await,
+        Program::Meddle { port, name } => until_told_to_end(meddler::serve(port, &name)).await,
         Program::Hear { target } => until_told_to_end(client::hear(&target)).await,
         Program::Once { url } => until_told_to_end(client::once(&url)).await,
         Program::Post { url } => until_told_to_end(client::post(&url)).await,

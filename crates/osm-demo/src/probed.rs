@@ -13,6 +13,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use rcgen::CertifiedKey;
 use rustls::ServerConfig;
 use rustls::crypto::ring;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
@@ -107,9 +108,14 @@ async fn answer_grpc(stream: TcpStream, health: Health) {
 fn any_certificate() -> Result<ServerConfig> {
     let CertifiedKey { cert, signing_key } =
         rcgen::generate_simple_self_signed(["localhost".to_owned()]).context("making a certificate")?;
+    tls_with(cert.der().clone(), signing_key.into())
+}
+
+/// TLS under this certificate, for clients that show none.
+pub(crate) fn tls_with(certificate: CertificateDer<'static>, key: PrivateKeyDer<'static>) -> Result<ServerConfig> {
     let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .context("choosing versions of TLS")?
         .with_no_client_auth();
-    config.with_single_cert(vec![cert.der().clone()], signing_key.into()).context("using the certificate")
+    config.with_single_cert(vec![certificate], key).context("using the certificate")
 }

@@ -7,6 +7,9 @@ use crate::Reason;
 use crate::missing::one_line;
 use crate::seen::{ContainerSeen, ContainerState, Ended, PodSeen, Role, Step, StepKind};
 
+/// Refuses pods that another webhook has changed after ours.
+const ORDER_WEBHOOK: &str = "webhook \"osm-order.k8s.io\" denied";
+
 /// Something that was not made, because admission said no or nobody answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Denied {
@@ -47,8 +50,13 @@ pub fn denied<'a>(events: impl IntoIterator<Item = &'a k8s::Event>) -> Option<De
     let failures = events.into_iter().filter(|event| event.reason.as_deref() == Some("FailedCreate"));
     let newest = failures.max_by_key(|event| time(event))?;
     let said = newest.message.clone().unwrap_or_default();
-    let is_unanswered = said.contains("failed calling webhook");
-    let reason = if is_unanswered { Reason::WebhookUnavailable } else { Reason::Refused };
+    let reason = if said.contains("failed calling webhook") {
+        Reason::WebhookUnavailable
+    } else if said.contains(ORDER_WEBHOOK) {
+        Reason::OrderChanged
+    } else {
+        Reason::Refused
+    };
     let since = newest.first_timestamp.as_ref().map(|time| time.0).or_else(|| time(newest))?;
     Some(Denied { reason, what: one_line(&said), since })
 }

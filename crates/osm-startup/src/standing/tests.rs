@@ -181,6 +181,8 @@ fn pods_that_were_never_made_are_told_from_events() {
     let found = denied([&unanswered]).unwrap();
     assert_eq!((found.reason, found.since), (Reason::WebhookUnavailable, "2030-01-01T00:00:01Z".parse().unwrap()));
     assert_eq!(denied([&refused, &unanswered]).unwrap().reason, Reason::Refused);
+    let changed = event("admission webhook \"osm-order.k8s.io\" denied the request: container x comes before", 3);
+    assert_eq!(denied([&refused, &changed]).unwrap().reason, Reason::OrderChanged);
     assert_eq!(denied([]), None);
 }
 
