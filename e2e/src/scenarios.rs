@@ -12,6 +12,7 @@ mod input;
 mod ipv6;
 mod isolation;
 mod jobs;
+mod late;
 mod layers;
 mod machine;
 mod manifests;
@@ -244,6 +245,12 @@ pub(crate) const ALL: &[Scenario] = &[
         shows: "osm startup shows every step of a start, and --all the length of each phase, slowest first",
         places: EVERYWHERE,
         run: causes::starts_are_pictured,
+    },
+    Scenario {
+        name: "nothing-starts-half",
+        shows: "certificate or policies come late: the pod waits and says so, is served when they come, and never more than it may",
+        places: ON_A_MACHINE,
+        run: late::nothing_starts_half,
     },
     Scenario {
         name: "a-grant-revoked-meanwhile",
