@@ -173,6 +173,22 @@ impl Lab {
         self.cluster_driver()?.signal(Whose::Pod(pod), "pause", "KILL")
     }
 
+    /// Sends a signal to the agent of a pod. It is the first process of its container, so that only the node can stop it.
+    pub(crate) fn signal_agent(&self, pod: &str, signal: &str) -> Result<()> {
+        match &self.mesh {
+            Mesh::Machine(machine) => {
+                self.node(&["kill", &format!("-{signal}"), &machine.first_process(pod)?])?.success()?;
+            }
+            Mesh::Cluster(cluster) => cluster.signal(Whose::Pod(pod), "osm-sidecar", signal)?,
+        }
+        Ok(())
+    }
+
+    /// Writes down what a container says from now on, into a file of this lab; on a cluster, whose logs end with their pod.
+    pub(crate) fn follow_log(&self, pod: &str, container: &str, file: &str) -> Result<Background> {
+        Background::start_into(&self.cluster_driver()?.log_as_it_comes(pod, container), &self.path(file))
+    }
+
     /// The path of `osm-demo` where it runs in pods.
     pub(crate) fn demo(&self) -> Result<String> {
         self.driver().demo()

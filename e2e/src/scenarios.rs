@@ -159,13 +159,13 @@ pub(crate) const ALL: &[Scenario] = &[
     Scenario {
         name: "no-endpoint-before-its-inbound",
         shows: "a new pod is no endpoint of its peers before its sidecar is programmed",
-        places: ON_A_MACHINE,
+        places: EVERYWHERE,
         run: peers::no_endpoint_before_its_inbound,
     },
     Scenario {
         name: "ready-when-its-peers-know",
         shows: "a new pod is ready when the proxies that reach it have it, or after a limit, and says why",
-        places: ON_A_MACHINE,
+        places: EVERYWHERE,
         run: peers::ready_when_its_peers_know,
     },
     Scenario {
@@ -183,13 +183,13 @@ pub(crate) const ALL: &[Scenario] = &[
     Scenario {
         name: "connections-are-taken-at-once",
         shows: "while the sidecar waits for the controller, connect() returns at once; served later, also if the server speaks first",
-        places: ON_A_MACHINE,
+        places: EVERYWHERE,
         run: parking::connections_are_taken_at_once,
     },
     Scenario {
         name: "kills-under-load",
         shows: "Envoy killed again and again under 500 new connections a second: none refused, none lost from its queue",
-        places: ON_A_MACHINE,
+        places: EVERYWHERE,
         run: parking::kills_under_load,
     },
     Scenario {
@@ -201,7 +201,7 @@ pub(crate) const ALL: &[Scenario] = &[
     Scenario {
         name: "hand-overs",
         shows: "connections opened while the agent hands over to a new Envoy: none refused, none reset",
-        places: ON_A_MACHINE,
+        places: EVERYWHERE,
         run: parking::hand_overs,
     },
     Scenario {
@@ -219,7 +219,7 @@ pub(crate) const ALL: &[Scenario] = &[
     Scenario {
         name: "a-new-pod-waits-for-the-controller",
         shows: "a pod made while the controller is down says what it waits for, and starts when it is back",
-        places: ON_A_MACHINE,
+        places: EVERYWHERE,
         run: outage::a_new_pod_waits_for_the_controller,
     },
     Scenario {

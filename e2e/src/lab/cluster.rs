@@ -44,6 +44,12 @@ impl Cluster {
         self.line(&[&["node"], command].concat())
     }
 
+    /// What prints what a container says, from its start to its end.
+    pub(super) fn log_as_it_comes(&self, pod: &str, container: &str) -> CommandLine {
+        let (namespace, name) = split(pod);
+        self.line(&["kubectl", "logs", "--follow", "-n", namespace, name, "-c", container])
+    }
+
     fn line(&self, arguments: &[&str]) -> CommandLine {
         CommandLine::new(&script(), arguments)
     }

@@ -1,10 +1,12 @@
 //! A pod of a lab, and what is done in it.
 
+use std::path::Path;
+
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Background, Lab, Output, Whose, wait_for};
+use super::{Background, Lab, Output, Place, Whose, run, wait_for};
 
 /// Counts connections that were redirected to the sidecar and that somebody has accepted. The kernel finds them by their
 /// port, however many others there are. One that nobody has accepted has no inode.
@@ -107,12 +109,21 @@ impl<'a> Pod<'a> {
         self.wait_for_another_envoy(&before)
     }
 
-    /// Sends a signal to the pod's Envoy; on a machine only. The answer is how many of the connections that were redirected
-    /// to it somebody had accepted at that moment: Envoy is made to stand still while they are counted.
+    /// Sends a signal to the pod's Envoy. The answer is how many of the connections that were redirected to it somebody
+    /// had accepted at that moment: Envoy is made to stand still while they are counted.
     pub(crate) fn signal_envoy(&self, signal: &str) -> Result<u64> {
         let process = self.envoy_process()?;
         let script = format!("kill -STOP {process} && n=$({ACCEPTED}); kill -{signal} {process} && echo $n");
-        self.count_in_namespaces(&self.lab.machine()?.first_process(self.name)?, &["--net", "--pid"], &script)
+        match self.lab.place() {
+            Place::Machine => {
+                self.count_in_namespaces(&self.lab.machine()?.first_process(self.name)?, &["--net", "--pid"], &script)
+            }
+            // This machine sees the processes of the cluster, but not through its node.
+            Place::Cluster => {
+                let enter = ["--target", &process, "--net", "--", "sh", "-c", &script];
+                number(&run(Path::new("nsenter"), &enter)?.success()?)
+            }
+        }
     }
 
     /// Waits until an Envoy other than this one is programmed.
@@ -169,7 +180,7 @@ impl<'a> Pod<'a> {
     fn count_in_namespaces(&self, agent: &str, namespaces: &[&str], script: &str) -> Result<u64> {
         let enter = [&["nsenter", "--target", agent], namespaces, &["--", "sh", "-c", script]].concat();
         let counted = self.lab.node(&enter)?.success()?;
-        counted.trim().parse().with_context(|| format!("reading the number of connections in {counted:?}"))
+        number(&counted)
     }
 
     /// What the pod's agent says when it is asked whether it is programmed, and whether it is.
@@ -194,6 +205,10 @@ impl<'a> Pod<'a> {
         let (rate, seconds) = (rate.to_string(), seconds.to_string());
         self.demo_in_background(&["load", url, "--rate", &rate, "--seconds", &seconds])
     }
+}
+
+fn number(counted: &str) -> Result<u64> {
+    counted.trim().parse().with_context(|| format!("reading the number of connections in {counted:?}"))
 }
 
 impl LoadCounts {

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use super::manifests::{SMI_MODE, grant, once_pod, shop};
 use super::open_shop;
 use crate::Choice;
-use crate::lab::{Lab, PodStatus, wait_for};
+use crate::lab::{Lab, Place, PodStatus, wait_for};
 
 /// Attempts of a sidecar to reach the controller are no more than 5 s apart; then it takes one push. The rest is what a
 /// busy machine may add to both.
@@ -21,17 +21,15 @@ const VAIN_STARTS: u32 = 7;
 
 pub(super) fn a_new_pod_waits_for_the_controller(choice: &Choice) -> Result<String> {
     let lab = open_shop(choice)?;
-    let outage = Outage::begin(&lab)?;
-    let pod = once_pod("late", "");
-    lab.apply_file("late.yaml", &pod)?;
+    let outage = Outage::begin_with_pod(&lab, "late", &once_pod("late", ""))?;
     let missing = wait_for("the new pod says that it waits for the controller", || {
-        let said = lab.osm("startup", &["shop/late", "-o", "json"])?.success()?;
+        let said = lab.startup(&["shop/late", "-o", "json"])?.success()?;
         let startup: serde_json::Value = serde_json::from_str(&said).context("reading the start")?;
         let missing = startup["missing"].as_array().context("there is no list of what is missing")?;
         let first = missing.iter().find(|item| item["owner"].as_str().is_some_and(|o| o.contains("osm-controller")));
         Ok(first.with_context(|| format!("nothing is missing from osm-controller: {said}"))?.clone())
     })?;
-    let table = lab.osm("startup", &["shop/late"])?.success()?;
+    let table = lab.startup(&["shop/late"])?.success()?;
     ensure!(table.contains("waits for: "), "the waterfall does not say so: {table}");
     lab.pod("shop/client").get("http://server.shop/").context("what works goes on meanwhile")?;
     let status = lab.wait_for("shop/late", "there", |_| true)?;
@@ -82,6 +80,17 @@ pub(super) struct Outage<'a> {
 impl Outage<'_> {
     pub(super) fn begin(lab: &Lab) -> Result<Outage<'_>> {
         let restarts_before = lab.status()?.controller.restarts;
+        if lab.place() == Place::Cluster {
+            scale_controller(lab, 0)?;
+            wait_for("the controller is gone", || {
+                let left =
+                    lab.kubectl(&["get", "pods", "-n", "osm-system", "-l", "app=osm-controller", "-o", "name"])?;
+                let left = left.success()?;
+                ensure!(left.trim().is_empty(), "left: {left}");
+                Ok(())
+            })?;
+            return Ok(Outage { lab, restarts_before });
+        }
         lab.remove_controller()?;
         lab.signal("osm-controller", "KILL")?;
         wait_for("the controller is down", || {
@@ -90,6 +99,23 @@ impl Outage<'_> {
             Ok(())
         })?;
         Ok(Outage { lab, restarts_before })
+    }
+
+    /// The same with a pod of `shop` that starts without a controller. Where only the controller can let it in, it is let in
+    /// before and kept from its node until then.
+    pub(super) fn begin_with_pod<'a>(lab: &'a Lab, name: &str, manifests: &str) -> Result<Outage<'a>> {
+        if lab.place() == Place::Machine {
+            let outage = Outage::begin(lab)?;
+            lab.apply_file("late.yaml", manifests)?;
+            return Ok(outage);
+        }
+        let gated =
+            manifests.replace("  serviceAccountName", "  schedulingGates: [{name: e2e/outage}]\n  serviceAccountName");
+        lab.apply_file("late.yaml", &gated)?.success()?;
+        let outage = Outage::begin(lab)?;
+        let opened = r#"[{"op": "remove", "path": "/spec/schedulingGates"}]"#;
+        lab.kubectl(&["patch", "pod", name, "-n", "shop", "--type=json", "-p", opened])?.success()?;
+        Ok(outage)
     }
 
     fn wait_for_vain_starts(&self, count: u32) -> Result<()> {
@@ -102,9 +128,27 @@ impl Outage<'_> {
 
     /// Lets it live again, and waits until it says that it is ready.
     pub(super) fn end(self) -> Result<()> {
-        self.lab.place_controller()?;
+        match self.lab.place() {
+            Place::Machine => self.lab.place_controller()?,
+            Place::Cluster => scale_controller(self.lab, 1)?,
+        }
         controller_is_ready(self.lab)
     }
+}
+
+impl Drop for Outage<'_> {
+    fn drop(&mut self) {
+        // A machine's mesh ends with its lab. There is nobody to tell; the next scenario would fail, which says so.
+        if self.lab.place() == Place::Cluster {
+            scale_controller(self.lab, 1).ok();
+        }
+    }
+}
+
+fn scale_controller(lab: &Lab, replicas: u32) -> Result<()> {
+    let replicas = format!("--replicas={replicas}");
+    lab.kubectl(&["scale", "deployment/osm-controller", "-n", "osm-system", &replicas])?.success()?;
+    Ok(())
 }
 
 /// Ends the controller and runs this line in its place, as [`Lab::place_script_for_controller`] reads it.

@@ -92,8 +92,8 @@ pub(super) fn connections_are_taken_at_once(choice: &Choice) -> Result<String> {
     let lab = Lab::up(choice, &[shop(), greeter.concat()].concat())?;
     lab.wait_ready("shop/server")?;
     lab.wait_ready("shop/greeter")?;
-    let outage = Outage::begin(&lab)?;
-    lab.apply_file("late.yaml", &[service_account("shop", "late"), idle_pod("shop", "late")].concat())?;
+    let late = [service_account("shop", "late"), idle_pod("shop", "late")].concat();
+    let outage = Outage::begin_with_pod(&lab, "late", &late)?;
     let late = lab.pod("shop/late");
     wait_for("the late pod's agent is there", || late.startup())?;
     let asks = late.demo_in_background(&["once", URLS[0]])?;

@@ -53,7 +53,7 @@ fn look_for(lab: &Lab, name: &str, app: &str, looks: &mut u32) -> Result<bool> {
 pub(super) fn ready_when_its_peers_know(choice: &Choice) -> Result<String> {
     let lab = open_shop(choice)?;
     let client = lab.pod("shop/client");
-    signal_agent(&lab, "STOP")?;
+    lab.signal_agent("shop/client", "STOP")?;
 
     // Without the gate it is ready while its peers do not know of it: that is what the gate is for.
     lab.apply(&newcomer("ungated", "server", "openservicemesh.io/readiness-gate: none"))?;
@@ -64,17 +64,17 @@ pub(super) fn ready_when_its_peers_know(choice: &Choice) -> Result<String> {
         pod.condition(PEERS_READY).is_some_and(|it| it.status == "False" && it.message.contains("shop/client"))
     })?;
     ensure!(!waiting.ready, "it is ready while its peer does not know of it: {waiting:?}");
-    signal_agent(&lab, "CONT")?;
+    lab.signal_agent("shop/client", "CONT")?;
     let ready = lab.wait_ready("shop/second")?;
     let ip = ready.ip.context("a ready pod has an address")?;
     let clusters = client.admin("/clusters")?;
     ensure!(clusters.contains(&format!("shop/server|80::{ip}:")), "it is ready and its peer does not have it");
 
-    signal_agent(&lab, "STOP")?;
+    lab.signal_agent("shop/client", "STOP")?;
     lab.apply(&newcomer("third", "server", ""))?;
     let third = lab.wait_ready("shop/third")?;
     let reason = opened(&third)?;
-    signal_agent(&lab, "CONT")?;
+    lab.signal_agent("shop/client", "CONT")?;
     ensure!(reason.starts_with("LimitReached") && reason.contains("shop/client"), "{third:?}");
 
     lab.apply(
@@ -84,16 +84,6 @@ pub(super) fn ready_when_its_peers_know(choice: &Choice) -> Result<String> {
     let alone = lab.wait_ready("shop/client-2")?;
     ensure!(opened(&alone)?.starts_with("NoService"), "{alone:?}");
     Ok(format!("after the limit: {reason}"))
-}
-
-/// Signals the client's agent. It is the first process of its container, so that only the node can stop it.
-fn signal_agent(lab: &Lab, signal: &str) -> Result<()> {
-    let status = lab.status()?;
-    let client = status.pods.iter().find(|pod| pod.full_name() == "shop/client").context("there is no client")?;
-    let agent = client.containers.iter().find(|container| container.name == "envoy").and_then(|it| it.pid);
-    let agent = agent.context("the client has no agent")?.to_string();
-    lab.node(&["kill", &format!("-{signal}"), &agent])?.success()?;
-    Ok(())
 }
 
 /// Why the gate of a pod is open: reason and message.

@@ -1,14 +1,15 @@
 //! Deployments are replaced, pod by pod, while their clients go on asking.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
 use super::manifests::{mesh_namespace, service, service_account};
 use crate::Choice;
-use crate::lab::{Lab, LoadCounts, wait_for};
+use crate::lab::{Background, Lab, LoadCounts, Place, wait_for};
 
 /// Roll-outs of a run that is not asked for more; each takes a few seconds.
 const SAMPLE: u32 = 6;
@@ -50,7 +51,8 @@ fn roll(choice: &Choice, server: &str) -> Result<String> {
         ensure!(pods.len() == REPLICAS && pods.iter().all(|pod| pod.ready), "{pods:?}");
         Ok(())
     })?;
-    let mut clients: BTreeSet<String> = names(&lab, "shop/client")?;
+    let mut clients = Clients::default();
+    clients.look(&lab)?;
     let mut took = Vec::new();
     for round in 1..=rounds(choice) {
         let name = if round % 2 == 1 { "server" } else { "client" };
@@ -59,7 +61,7 @@ fn roll(choice: &Choice, server: &str) -> Result<String> {
         let start = Instant::now();
         lab.apply(&deployment(name, round))?;
         wait_for(&format!("roll-out {round}, of {full_name}, is finished"), || {
-            clients.extend(names(&lab, "shop/client")?);
+            clients.look(&lab)?;
             let pods = lab.pods_of(&full_name)?;
             let is_new = |name: &str| !before.contains(name);
             ensure!(pods.len() == REPLICAS && pods.iter().all(|pod| pod.ready && is_new(&pod.full_name())), "{pods:?}");
@@ -73,8 +75,7 @@ fn roll(choice: &Choice, server: &str) -> Result<String> {
         ensure!(left.is_empty(), "left: {left:?}");
         Ok(())
     })?;
-    let counts: Vec<LoadCounts> = clients.iter().map(|pod| counts_of(&lab, pod)).collect::<Result<_>>()?;
-    report(&counts, &took)
+    report(&clients.counts(&lab)?, &took)
 }
 
 /// All that are asked for, in a run for this scenario alone; a sample beside others.
@@ -107,9 +108,50 @@ fn report(counts: &[LoadCounts], took: &[Duration]) -> Result<String> {
     Ok(figures)
 }
 
+/// The clients that were seen, with who writes down what they say where logs end with their pods.
+#[derive(Default)]
+struct Clients(BTreeMap<String, Option<Background>>);
+
+impl Clients {
+    /// Looks for new ones.
+    fn look(&mut self, lab: &Lab) -> Result<()> {
+        for pod in lab.pods_of("shop/client")? {
+            let name = pod.full_name();
+            if self.0.contains_key(&name) {
+                continue;
+            }
+            match lab.place() {
+                Place::Machine => self.0.insert(name, None),
+                // Nothing is said before it runs.
+                Place::Cluster if !pod.ready => continue,
+                Place::Cluster => {
+                    let log = lab.follow_log(&name, "main", &file_of(&name))?;
+                    self.0.insert(name, Some(log))
+                }
+            };
+        }
+        Ok(())
+    }
+
+    /// What each has counted, now that all are gone.
+    fn counts(self, lab: &Lab) -> Result<Vec<LoadCounts>> {
+        let count = |(pod, log): (String, Option<Background>)| match log {
+            None => counts_of(&lab.container_log(&pod, "main"), &pod),
+            Some(log) => {
+                log.finish()?.success().context("following a log")?;
+                counts_of(&lab.path(&file_of(&pod)), &pod)
+            }
+        };
+        self.0.into_iter().map(count).collect()
+    }
+}
+
+fn file_of(pod: &str) -> String {
+    format!("{}.log", pod.replace('/', "-"))
+}
+
 /// A client prints its counts when it is told to end. Its log outlives it.
-fn counts_of(lab: &Lab, pod: &str) -> Result<LoadCounts> {
-    let file = lab.container_log(pod, "main");
+fn counts_of(file: &Path, pod: &str) -> Result<LoadCounts> {
     let log = fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
     LoadCounts::in_output(&log).with_context(|| format!("of {pod}"))
 }
