@@ -152,7 +152,7 @@ fn file_of(pod: &str) -> String {
 
 /// A client prints its counts when it is told to end. Its log outlives it.
 fn counts_of(file: &Path, pod: &str) -> Result<LoadCounts> {
-    let log = fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
+    let log = fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
     LoadCounts::in_output(&log).with_context(|| format!("of {pod}"))
 }
 
