@@ -52,6 +52,21 @@ const ON_A_MACHINE: &[Place] = &[Place::Machine];
 const IN_A_CLUSTER: &[Place] = &[Place::Cluster];
 const EVERYWHERE: &[Place] = &[Place::Machine, Place::Cluster];
 
+/// Where everything takes longer, what all of them together take counts.
+const BY_NAME_IN_A_CLUSTER: &[&str] = &[
+    "no-endpoint-before-its-inbound",
+    "ready-when-its-peers-know",
+    "kills-under-load",
+    "a-new-pod-waits-for-the-controller",
+];
+
+impl Scenario {
+    /// Whether it runs there only when it is asked for by name.
+    pub(crate) fn is_by_name_only(&self, place: Place) -> bool {
+        place == Place::Cluster && BY_NAME_IN_A_CLUSTER.contains(&self.name)
+    }
+}
+
 /// Every scenario.
 pub(crate) const ALL: &[Scenario] = &[
     Scenario {
@@ -201,7 +216,7 @@ pub(crate) const ALL: &[Scenario] = &[
     Scenario {
         name: "hand-overs",
         shows: "connections opened while the agent hands over to a new Envoy: none refused, none reset",
-        places: EVERYWHERE,
+        places: ON_A_MACHINE,
         run: parking::hand_overs,
     },
     Scenario {

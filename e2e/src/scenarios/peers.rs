@@ -12,24 +12,26 @@ const PEERS_READY: &str = "openservicemesh.io/PeersReady";
 /// Pods that come while the client's endpoints are looked at.
 const NEWCOMERS: u32 = 5;
 
-/// A new pod is no endpoint of anybody before its sidecar is programmed. That the look would see it is shown by a
-/// service that publishes pods whatever their state.
+/// A new pod is no endpoint of anybody before its sidecar is programmed. That the look would see it is shown by pods that
+/// wait for a service that nobody serves, behind a service that publishes pods whatever their state.
 pub(super) fn no_endpoint_before_its_inbound(choice: &Choice) -> Result<String> {
     let lab = open_shop(choice)?;
     let eager = service("shop", "eager", "{name: http, port: 80, targetPort: 8080}");
     lab.apply(&eager.replace("spec:\n", "spec:\n  publishNotReadyAddresses: true\n"))?;
+    lab.apply(&service("shop", "nobody", "{name: http, port: 80, targetPort: 8080}"))?;
     let (mut looks, mut seen_early) = (0, 0);
-    for (app, expects_early) in [("server", false), ("eager", true)] {
+    let waits = "openservicemesh.io/wait-for: shop/nobody";
+    for (app, annotations, expects_early) in [("server", "", false), ("eager", waits, true)] {
         for number in 0..NEWCOMERS {
             let name = format!("{app}-{number}");
-            lab.apply(&newcomer(&name, app, ""))?;
+            lab.apply(&newcomer(&name, app, annotations))?;
             let early = look_for(&lab, &name, app, &mut looks)?;
             ensure!(!early || expects_early, "{name} was an endpoint before it was programmed");
             seen_early += u32::from(early);
         }
     }
-    ensure!(seen_early > 0, "the looks prove nothing: they did not see {NEWCOMERS} pods that were there too early");
-    Ok(format!("{NEWCOMERS} pods, {looks} looks; with publishNotReadyAddresses {seen_early} were seen too early"))
+    ensure!(seen_early == NEWCOMERS, "only {seen_early} of {NEWCOMERS} pods that are there too early were seen");
+    Ok(format!("{NEWCOMERS} pods, {looks} looks; all of {NEWCOMERS} that were published too early were seen"))
 }
 
 /// Looks until the client has the pod as an endpoint; whether that was before the pod's sidecar was programmed.

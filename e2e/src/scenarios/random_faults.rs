@@ -45,7 +45,7 @@ pub(super) fn starts_with_random_faults(choice: &Choice) -> Result<String> {
     let lab = open_shop(choice)?;
     let mut chance = Chance(choice.seed);
     let mut outcome = Outcome::default();
-    let count = if choice.is_alone { choice.count } else { choice.count.min(SAMPLE) };
+    let count = if choice.is_alone { choice.count } else { SAMPLE };
     // A short run has each fault too.
     let batch = BATCH.min(count.div_ceil(SharedFault::ALL.len() as u32)).max(1);
     for number in 0..count.div_ceil(batch) {
