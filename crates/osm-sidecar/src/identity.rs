@@ -195,7 +195,10 @@ async fn ask(controller: &Controller, roots: &str, is_connected: &AtomicBool) ->
             reason: Reason::CertificatePending,
             what: format!("asked for, and no answer within {ANSWER_LIMIT:?}"),
         })?
-        .map_err(unusable)?;
+        .map_err(|why| Obstacle {
+            reason: Reason::ControllerFailed,
+            what: format!("the controller's answer did not come to its end: {why}"),
+        })?;
     let issued = read(status, &body)?;
     let now = clock::now();
     if issued.not_after <= now {
