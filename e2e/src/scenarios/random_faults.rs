@@ -22,8 +22,8 @@ use start::Start;
 /// Pods that start together: with more, two cores are always behind, and what is seen is how slow they are.
 const BATCH: u32 = 5;
 
-/// Starts of a run that is not asked for more: each shared fault meets two.
-const SAMPLE: u32 = SharedFault::ALL.len() as u32 * 2;
+/// Starts of a run that is not asked for more: each shared fault meets one.
+const SAMPLE: u32 = SharedFault::ALL.len() as u32;
 
 /// Requests that the Envoy that is there in the end must have carried.
 const CARRIED: u64 = 25;
