@@ -6,10 +6,10 @@ use anyhow::{Context, Result, ensure};
 
 use crate::lab::{Lab, wait_for};
 
-/// Ten requests and their answers are more than this, in plain text and encrypted.
+/// Ten requests and their answers are about this much, in plain text and encrypted.
 const BYTES_MIN: usize = 10_000;
 
-/// What of `filter` is on the bridge while ten requests are made.
+/// What of `filter` is on the bridge while requests are made: ten, and more as long as the capture is short.
 pub(super) fn capture(lab: &Lab, name: &str, filter: &str, client: &str, url: &str) -> Result<Vec<u8>> {
     let file = lab.path(name);
     let path = file.to_str().context("paths of labs are made of ASCII")?;
@@ -21,7 +21,9 @@ pub(super) fn capture(lab: &Lab, name: &str, filter: &str, client: &str, url: &s
     for _ in 0..10 {
         lab.pod(client).get(url)?;
     }
+    // How many packets acknowledgements take, and so how long the capture is, is the kernel's to choose.
     wait_for("the packets are written", || {
+        lab.pod(client).get(url)?;
         let length = fs::metadata(&file)?.len();
         ensure!(length > BYTES_MIN as u64, "the capture holds {length} bytes");
         Ok(())
