@@ -30,6 +30,7 @@ use machine::Machine;
 pub(crate) use pod::{LoadCounts, Pod};
 pub(crate) use scripted::Scripts;
 pub(crate) use startup::{Item, Startup};
+use status::ServiceStatus;
 pub(crate) use status::{JobStatus, PodStatus, Status};
 pub(crate) use wait::{wait_for, with_deadline};
 
@@ -280,18 +281,33 @@ impl Lab {
 
     /// The cluster address of a service by `namespace/name`.
     pub(crate) fn cluster_ip(&self, service: &str) -> Result<String> {
-        let status = self.status()?;
-        let found = status.services.into_iter().find(|s| format!("{}/{}", s.namespace, s.name) == service);
-        found.with_context(|| format!("no service {service}"))?.cluster_ip.context("it has no address")
+        self.service(service)?.cluster_ip.context("it has no address")
     }
 
     /// The IPv6 address of a service by `namespace/name`, as it stands in a URL.
     pub(crate) fn cluster_ipv6(&self, service: &str) -> Result<String> {
-        let status = self.status()?;
-        let found = status.services.into_iter().find(|s| format!("{}/{}", s.namespace, s.name) == service);
-        let found = found.with_context(|| format!("no service {service}"))?;
+        let found = self.service(service)?;
         let mut addresses = found.cluster_ip.into_iter().chain(found.cluster_ips);
         Ok(format!("[{}]", addresses.find(|address| address.contains(':')).context("it has no IPv6 address")?))
+    }
+
+    fn service(&self, name: &str) -> Result<ServiceStatus> {
+        let mut all = self.status()?.services.into_iter();
+        all.find(|found| format!("{}/{}", found.namespace, found.name) == name)
+            .with_context(|| format!("no service {name}"))
+    }
+
+    /// What the API server would make of a manifest; on a cluster only.
+    pub(crate) fn dry_run(&self, manifest: &str) -> Result<String> {
+        let file = self.write("try.yaml", manifest)?;
+        self.kubectl(&["create", "--dry-run=server", "-o", "yaml", "-f", text(&file)])?.success()
+    }
+
+    /// Writes the packets that pass a filter into a file of this lab, a line for each, as they come. Its own limit ends it
+    /// if the scenario fails half-way.
+    pub(crate) fn listen(&self, filter: &str, file: &str) -> Result<Background> {
+        let words = ["timeout", "120", "tcpdump", "--immediate-mode", "-l", "-n", "-i", "any", filter];
+        self.node_into_file(&words, file)
     }
 
     /// Runs a command in the namespaces of the router, or of the cluster's node.
@@ -305,7 +321,7 @@ impl Lab {
     }
 
     /// The same, with what it prints in a file of this lab.
-    pub(crate) fn node_into_file(&self, command: &[&str], file: &str) -> Result<Background> {
+    fn node_into_file(&self, command: &[&str], file: &str) -> Result<Background> {
         Background::start_into(&self.node_line(command), &self.path(file))
     }
 

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use osm_api::{NamespacedName, World, k8s};
+use osm_redirect::Family;
 
 use crate::addresses::PodIps;
 use crate::environment::NODE;
 use crate::pod::containers;
-use crate::services::{Family, families};
+use crate::services::families;
 
 /// The label that ties a slice to its service.
 pub(crate) const SERVICE_LABEL: &str = "kubernetes.io/service-name";

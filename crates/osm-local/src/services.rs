@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use osm_api::{Kind, NamespacedName, ObjectKey, Problem, Reason, World, k8s};
+use osm_redirect::Family;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
@@ -16,13 +17,6 @@ use crate::endpoints::{ByService, ready_addresses};
 
 /// The addresses of services, headless ones left out, in the order of their families.
 pub(crate) type ClusterIps = BTreeMap<NamespacedName, Vec<IpAddr>>;
-
-/// An address family of a service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Family {
-    V4,
-    V6,
-}
 
 /// The rules of the router: the text for each program that puts some in place.
 pub(crate) type Rules = BTreeMap<&'static str, String>;

@@ -1,5 +1,6 @@
 //! A pod of a lab, and what is done in it.
 
+use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -224,6 +225,12 @@ impl LoadCounts {
     /// Reads what a load printed.
     pub(crate) fn of(load: Background) -> Result<LoadCounts> {
         LoadCounts::in_output(&load.finish()?.success()?)
+    }
+
+    /// Reads the counts at the end of a file that a load has printed into.
+    pub(crate) fn in_file(file: &Path) -> Result<LoadCounts> {
+        let said = fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
+        LoadCounts::in_output(&said).with_context(|| format!("of {}", file.display()))
     }
 
     /// Reads the counts at the end of what a load printed.

@@ -39,13 +39,7 @@ pub(super) fn the_controller_may_do_only_its_work(choice: &Choice) -> Result<Str
 /// The webhook is closed while nobody answers it: nothing starts bare, nobody else is touched, and the reason can be read.
 pub(super) fn without_a_controller_nothing_starts_bare(choice: &Choice) -> Result<String> {
     let lab = open_shop(choice)?;
-    let _back_at_the_end = Scaled::to(&lab, 0)?;
-    wait_for("the controller is gone", || {
-        let left =
-            lab.kubectl(&["get", "pods", "-n", "osm-system", "-l", "app=osm-controller", "-o", "name"])?.success()?;
-        ensure!(left.trim().is_empty(), "left: {left}");
-        Ok(())
-    })?;
+    let _back_at_the_end = Scaled::away(&lab)?;
     let deployment = "---
 apiVersion: apps/v1
 kind: Deployment
@@ -129,7 +123,7 @@ pub(super) fn a_pod_on_the_host_network_is_told(choice: &Choice) -> Result<Strin
 }
 
 /// Another number of controllers, as long as it lives.
-struct Scaled<'a>(&'a Lab);
+pub(super) struct Scaled<'a>(&'a Lab);
 
 impl<'a> Scaled<'a> {
     fn to(lab: &'a Lab, replicas: u32) -> Result<Scaled<'a>> {
@@ -137,7 +131,19 @@ impl<'a> Scaled<'a> {
         Ok(Scaled(lab))
     }
 
-    fn set(lab: &Lab, replicas: u32) -> Result<()> {
+    /// Without a controller, once the last one is gone.
+    pub(super) fn away(lab: &'a Lab) -> Result<Scaled<'a>> {
+        let scaled = Scaled::to(lab, 0)?;
+        wait_for("the controller is gone", || {
+            let left = lab.kubectl(&["get", "pods", "-n", "osm-system", "-l", "app=osm-controller", "-o", "name"])?;
+            let left = left.success()?;
+            ensure!(left.trim().is_empty(), "left: {left}");
+            Ok(())
+        })?;
+        Ok(scaled)
+    }
+
+    pub(super) fn set(lab: &Lab, replicas: u32) -> Result<()> {
         let replicas = format!("--replicas={replicas}");
         lab.kubectl(&["scale", CONTROLLER, "-n", "osm-system", &replicas])?.success()?;
         Ok(())

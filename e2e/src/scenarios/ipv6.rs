@@ -3,8 +3,8 @@
 use anyhow::{Context, Result, ensure};
 
 use super::hold::number_after;
-use super::manifests::{container_pod, demo_pod, idle_pod, once_pod, plain_shop, service, service_account, shop};
-use super::outage::Outage;
+use super::manifests::{container_pod, demo_pod, once_pod, plain_shop, service, service_account, shop};
+use super::parking::{Parked, park_through_an_outage};
 use super::shapes::SHAPES;
 use super::wire;
 use crate::Choice;
@@ -214,23 +214,7 @@ fn first_connections_are_held(lab: &Lab) -> Result<()> {
 }
 
 fn a_connection_is_parked(lab: &Lab) -> Result<String> {
-    let outage = Outage::begin(lab)?;
-    lab.apply_file("late.yaml", &[service_account("shop", "late"), idle_pod("shop", "late")].concat())?;
-    let late = lab.pod("shop/late");
-    wait_for("the late pod's agent is there", || late.startup())?;
-    let (asks, hears) = (
-        late.demo_in_background(&["once", "http://six.shop/"])?,
-        late.demo_in_background(&["hear", "greeter.shop:3306"])?,
-    );
-    wait_for("both connections are parked", || {
-        let waiting = &late.startup()?["parked"]["outbound"]["waiting"];
-        ensure!(waiting.as_u64() == Some(2), "{waiting} are");
-        Ok(())
-    })?;
-    outage.end()?;
-    let said = asks.finish()?.success().context("the connection that was parked")?;
-    hears.finish()?.success().context("the server that speaks first")?;
-    let connect_ms = number_after(&said, "connect_ms ").with_context(|| format!("it said {said}"))?;
+    let Parked { connect_ms, .. } = park_through_an_outage(lab, "http://six.shop/")?;
     ensure!(connect_ms < AT_ONCE_MS, "connect() took {connect_ms} ms: the agent did not take the connection");
     Ok(format!("connect() took {connect_ms} ms while the controller was down"))
 }

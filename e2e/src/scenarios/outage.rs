@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
+use super::control_plane::Scaled;
 use super::manifests::{SMI_MODE, grant, once_pod, shop};
 use super::open_shop;
 use crate::Choice;
@@ -23,11 +24,9 @@ pub(super) fn a_new_pod_waits_for_the_controller(choice: &Choice) -> Result<Stri
     let lab = open_shop(choice)?;
     let outage = Outage::begin_with_pod(&lab, "late", &once_pod("late", ""))?;
     let missing = wait_for("the new pod says that it waits for the controller", || {
-        let said = lab.startup(&["shop/late", "-o", "json"])?.success()?;
-        let startup: serde_json::Value = serde_json::from_str(&said).context("reading the start")?;
-        let missing = startup["missing"].as_array().context("there is no list of what is missing")?;
-        let first = missing.iter().find(|item| item["owner"].as_str().is_some_and(|o| o.contains("osm-controller")));
-        Ok(first.with_context(|| format!("nothing is missing from osm-controller: {said}"))?.clone())
+        let startup = lab.startup_of("shop/late")?;
+        let first = startup.missing.iter().find(|item| item.owner.contains("osm-controller"));
+        Ok(first.with_context(|| format!("nothing is missing from osm-controller: {startup:?}"))?.clone())
     })?;
     let table = lab.startup(&["shop/late"])?.success()?;
     ensure!(table.contains("waits for: "), "the waterfall does not say so: {table}");
@@ -40,7 +39,7 @@ pub(super) fn a_new_pod_waits_for_the_controller(choice: &Choice) -> Result<Stri
     let status = lab.wait_for("shop/late", "over", PodStatus::is_over)?;
     let log = lab.logs("shop/late", "once")?;
     ensure!(status.phase == "Succeeded", "the pod that waited ended {}: {log}", status.phase);
-    let waited_for = missing["what"].as_str().unwrap_or_default();
+    let waited_for = missing.what;
     Ok(format!("it waited for {waited_for:?}, and was done {:.1} s after the controller was back", seconds(back)))
 }
 
@@ -75,21 +74,15 @@ pub(super) fn a_grant_revoked_meanwhile(choice: &Choice) -> Result<String> {
 pub(super) struct Outage<'a> {
     lab: &'a Lab,
     restarts_before: u32,
+    /// On a cluster, who brings it back if nobody else does; a machine's mesh ends with its lab.
+    scaled: Option<Scaled<'a>>,
 }
 
 impl Outage<'_> {
     pub(super) fn begin(lab: &Lab) -> Result<Outage<'_>> {
         let restarts_before = lab.status()?.controller.restarts;
         if lab.place() == Place::Cluster {
-            scale_controller(lab, 0)?;
-            wait_for("the controller is gone", || {
-                let left =
-                    lab.kubectl(&["get", "pods", "-n", "osm-system", "-l", "app=osm-controller", "-o", "name"])?;
-                let left = left.success()?;
-                ensure!(left.trim().is_empty(), "left: {left}");
-                Ok(())
-            })?;
-            return Ok(Outage { lab, restarts_before });
+            return Ok(Outage { lab, restarts_before, scaled: Some(Scaled::away(lab)?) });
         }
         lab.remove_controller()?;
         lab.signal("osm-controller", "KILL")?;
@@ -98,7 +91,7 @@ impl Outage<'_> {
             ensure!(!controller.ready && controller.restarts > restarts_before, "it is {controller:?}");
             Ok(())
         })?;
-        Ok(Outage { lab, restarts_before })
+        Ok(Outage { lab, restarts_before, scaled: None })
     }
 
     /// The same with a pod of `shop` that starts without a controller. Where only the controller can let it in, it is let in
@@ -128,27 +121,12 @@ impl Outage<'_> {
 
     /// Lets it live again, and waits until it says that it is ready.
     pub(super) fn end(self) -> Result<()> {
-        match self.lab.place() {
-            Place::Machine => self.lab.place_controller()?,
-            Place::Cluster => scale_controller(self.lab, 1)?,
+        match &self.scaled {
+            None => self.lab.place_controller()?,
+            Some(_) => Scaled::set(self.lab, 1)?,
         }
         controller_is_ready(self.lab)
     }
-}
-
-impl Drop for Outage<'_> {
-    fn drop(&mut self) {
-        // A machine's mesh ends with its lab. There is nobody to tell; the next scenario would fail, which says so.
-        if self.lab.place() == Place::Cluster {
-            scale_controller(self.lab, 1).ok();
-        }
-    }
-}
-
-fn scale_controller(lab: &Lab, replicas: u32) -> Result<()> {
-    let replicas = format!("--replicas={replicas}");
-    lab.kubectl(&["scale", "deployment/osm-controller", "-n", "osm-system", &replicas])?.success()?;
-    Ok(())
 }
 
 /// Ends the controller and runs this line in its place, as [`Lab::place_script_for_controller`] reads it.

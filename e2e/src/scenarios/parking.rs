@@ -92,11 +92,27 @@ pub(super) fn connections_are_taken_at_once(choice: &Choice) -> Result<String> {
     let lab = Lab::up(choice, &[shop(), greeter.concat()].concat())?;
     lab.wait_ready("shop/server")?;
     lab.wait_ready("shop/greeter")?;
+    let Parked { connect_ms, total_ms, heard } = park_through_an_outage(&lab, URLS[0])?;
+    ensure!(connect_ms < 500, "connect() took {connect_ms} ms: the agent did not take the connection");
+    ensure!(total_ms > connect_ms, "it was not parked: the answer took {total_ms} ms");
+    Ok(format!("connect() took {connect_ms} ms, the answer {total_ms} ms; {}", heard.trim_end()))
+}
+
+/// How connections fared that were opened while the controller was down.
+pub(super) struct Parked {
+    pub(super) connect_ms: u64,
+    pub(super) total_ms: u64,
+    /// What the client of the server that speaks first said.
+    pub(super) heard: String,
+}
+
+/// A pod comes while the controller is down, asks `url`, and listens to `shop/greeter`; then the controller comes back.
+pub(super) fn park_through_an_outage(lab: &Lab, url: &str) -> Result<Parked> {
     let late = [service_account("shop", "late"), idle_pod("shop", "late")].concat();
-    let outage = Outage::begin_with_pod(&lab, "late", &late)?;
+    let outage = Outage::begin_with_pod(lab, "late", &late)?;
     let late = lab.pod("shop/late");
     wait_for("the late pod's agent is there", || late.startup())?;
-    let asks = late.demo_in_background(&["once", URLS[0]])?;
+    let asks = late.demo_in_background(&["once", url])?;
     let hears = late.demo_in_background(&["hear", "greeter.shop:3306"])?;
     wait_for("both connections are parked", || {
         let waiting = &late.startup()?["parked"]["outbound"]["waiting"];
@@ -108,9 +124,7 @@ pub(super) fn connections_are_taken_at_once(choice: &Choice) -> Result<String> {
     let heard = hears.finish()?.success().context("the server that speaks first")?;
     let connect_ms = number_after(&said, "connect_ms ").with_context(|| format!("it said {said}"))?;
     let total_ms = number_after(&said, "total_ms ").with_context(|| format!("it said {said}"))?;
-    ensure!(connect_ms < 500, "connect() took {connect_ms} ms: the agent did not take the connection");
-    ensure!(total_ms > connect_ms, "it was not parked: {said}");
-    Ok(format!("connect() took {connect_ms} ms, the answer {total_ms} ms; {}", heard.trim_end()))
+    Ok(Parked { connect_ms, total_ms, heard })
 }
 
 pub(super) fn kills_under_load(choice: &Choice) -> Result<String> {

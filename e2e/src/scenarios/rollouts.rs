@@ -1,8 +1,6 @@
 //! Deployments are replaced, pod by pod, while their clients go on asking.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -136,10 +134,11 @@ impl Clients {
     /// What each has counted, now that all are gone.
     fn counts(self, lab: &Lab) -> Result<Vec<LoadCounts>> {
         let count = |(pod, log): (String, Option<Background>)| match log {
-            None => counts_of(&lab.container_log(&pod, "main"), &pod),
+            // A client prints its counts when it is told to end. Its log outlives it.
+            None => LoadCounts::in_file(&lab.container_log(&pod, "main")),
             Some(log) => {
                 log.finish()?.success().context("following a log")?;
-                counts_of(&lab.path(&file_of(&pod)), &pod)
+                LoadCounts::in_file(&lab.path(&file_of(&pod)))
             }
         };
         self.0.into_iter().map(count).collect()
@@ -148,12 +147,6 @@ impl Clients {
 
 fn file_of(pod: &str) -> String {
     format!("{}.log", pod.replace('/', "-"))
-}
-
-/// A client prints its counts when it is told to end. Its log outlives it.
-fn counts_of(file: &Path, pod: &str) -> Result<LoadCounts> {
-    let log = fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
-    LoadCounts::in_output(&log).with_context(|| format!("of {pod}"))
 }
 
 fn names(lab: &Lab, deployment: &str) -> Result<BTreeSet<String>> {

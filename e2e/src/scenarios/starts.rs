@@ -80,9 +80,7 @@ fn lacking(lab: &Lab, field: &str, image: &str, shapes: &[&str]) -> Result<Strin
     let _undone_at_the_end = WrongImage::set(lab, field, image)?;
     let file = format!("{field}.txt");
     let filter = format!("tcp[tcpflags] & tcp-syn != 0 and (host {server} or host {service})");
-    // Its own limit ends it if this scenario fails half-way.
-    let tcpdump = ["timeout", "120", "tcpdump", "--immediate-mode", "-l", "-n", "-i", "any", &filter];
-    let mut capture = lab.node_into_file(&tcpdump, &file)?;
+    let mut capture = lab.listen(&filter, &file)?;
     let pods: Vec<String> = shapes.iter().map(|shape| format!("{shape}-without-{}", field.to_lowercase())).collect();
     for (pod, shape) in pods.iter().zip(shapes) {
         // In the shape init its user is told that it never completes.
@@ -142,11 +140,8 @@ impl<'a> WrongImage<'a> {
         if lab.place() == Place::Machine {
             return Ok(undo);
         }
-        let pod = lab.write("try.yaml", &once_pod("try", ""))?;
-        let pod = pod.to_str().context("paths of labs are made of ASCII")?;
         wait_for("pods get the image", || {
-            let made = lab.kubectl(&["create", "--dry-run=server", "-o", "yaml", "-f", pod])?.success()?;
-            ensure!(made.contains(image), "they do not yet");
+            ensure!(lab.dry_run(&once_pod("try", ""))?.contains(image), "they do not yet");
             Ok(())
         })?;
         Ok(undo)

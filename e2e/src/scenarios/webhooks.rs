@@ -88,8 +88,7 @@ fn a_job_says_why(lab: &Lab) -> Result<()> {
 fn listen(lab: &Lab) -> Result<Background> {
     // The first four bytes behind the header of TCP are `GET `.
     let filter = "tcp[((tcp[12] & 0xf0) >> 2):4] = 0x47455420 and (dst port 80 or dst port 8080)";
-    // Its own limit ends it if this scenario fails half-way.
-    lab.node_into_file(&["timeout", "120", "tcpdump", "--immediate-mode", "-l", "-n", "-i", "any", filter], HEARD)
+    lab.listen(filter, HEARD)
 }
 
 /// Another webhook beside ours, as long as it lives. It is called after ours: by the alphabet.
@@ -110,11 +109,8 @@ impl<'a> AnotherWebhook<'a> {
         })?;
         let another = AnotherWebhook(lab);
         lab.apply(&configuration(&bundle))?;
-        let pod = lab.write("try.yaml", &pod("try", "first-once"))?;
-        let pod = pod.to_str().context("paths of labs are made of ASCII")?;
         wait_for("it is asked", || {
-            let made = lab.kubectl(&["create", "--dry-run=server", "-o", "yaml", "-f", pod])?.success()?;
-            ensure!(made.contains("stranger"), "it is not yet");
+            ensure!(lab.dry_run(&pod("try", "first-once"))?.contains("stranger"), "it is not yet");
             Ok(())
         })?;
         Ok(another)

@@ -12,13 +12,13 @@ use super::review::Answer;
 
 /// Decides about a pod, which came as `object`, that we would leave as `wished` has it.
 pub(super) fn check(object: &Value, pod: &k8s::Pod, wished: &Answer) -> Answer {
-    let Some(culprit) = culprit(pod) else { return Answer::allowed() };
+    let Some(wrong) = culprit(pod) else { return Answer::allowed() };
     // What its user wants to run before redirection is in the way as well, and in its place.
-    if patched(object, wished).as_ref().and_then(crate::webhook::order::culprit).as_ref() == Some(&culprit) {
+    if patched(object, wished).as_ref().and_then(culprit).as_ref() == Some(&wrong) {
         return Answer::allowed();
     }
     let (code, advice) = (Reason::OrderChanged.code(), Reason::OrderChanged.advice());
-    Answer::refused(403, format!("{culprit} ({code}), so the pod is not made; {advice}"))
+    Answer::refused(403, format!("{wrong} ({code}), so the pod is not made; {advice}"))
 }
 
 /// What is wrong with the order of a pod of the mesh.

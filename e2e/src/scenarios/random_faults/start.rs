@@ -112,12 +112,13 @@ impl Start {
         self.made.map_or(0, |(_, established)| established)
     }
 
-    /// What its application counted, if that is within the promise. It prints that when it is told to end, and its log outlives it.
+    /// What its application counted, if that is within the promise. It prints that when it is told to end, and its log
+    /// outlives it.
     pub(super) fn counts(&self, lab: &Lab, shared: SharedFault) -> Result<LoadCounts> {
         let file = lab.container_log(&self.pod, "main");
-        let log = fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
-        let counts = LoadCounts::in_output(&log).with_context(|| format!("of {}", self.pod))?;
-        self.check(&counts, shared).with_context(|| format!("{}\n{log}", self.describe()))?;
+        let counts = LoadCounts::in_file(&file)?;
+        let said = || fs::read_to_string(&file).unwrap_or_default();
+        self.check(&counts, shared).with_context(|| format!("{}\n{}", self.describe(), said()))?;
         Ok(counts)
     }
 
