@@ -112,10 +112,18 @@ YAML
 }
 
 write_network() {
+  local ranges='' routes='' range
+  for range in "${pod_ranges[@]}"; do
+    ranges+=${ranges:+, }"[{\"subnet\": \"$range\"}]"
+    case $range in
+      *:*) routes+=', {"dst": "::/0"}' ;;
+      *) routes+='{"dst": "0.0.0.0/0"}' ;;
+    esac
+  done
   cat >"$folder/cni/10-pods.conflist" <<JSON
 {"cniVersion": "0.4.0", "name": "pods", "plugins": [
   {"type": "bridge", "bridge": "cni0", "isGateway": true, "hairpinMode": true,
-   "ipam": {"type": "host-local", "ranges": [[{"subnet": "$pod_range"}]], "routes": [{"dst": "0.0.0.0/0"}]}},
+   "ipam": {"type": "host-local", "ranges": [$ranges], "routes": [$routes]}},
   {"type": "portmap", "capabilities": {"portMappings": true}}]}
 JSON
   cat >"$folder/kube-proxy.yaml" <<YAML
@@ -124,7 +132,7 @@ kind: KubeProxyConfiguration
 clientConnection: {kubeconfig: $folder/kube-proxy.kubeconfig}
 hostnameOverride: $node_name
 mode: iptables
-clusterCIDR: $pod_range
+clusterCIDR: "$(with_commas "${pod_ranges[@]}")"
 # The machine's own limits stay as they are.
 conntrack: {maxPerCore: 0, min: 0, tcpEstablishedTimeout: 0s, tcpCloseWaitTimeout: 0s}
 iptables: {minSyncPeriod: 0s}

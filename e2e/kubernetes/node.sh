@@ -22,7 +22,15 @@ mount --make-rshared /
 ip link set lo up
 # A node needs an address on a device that is up; there is nobody at the other end.
 ip link add eth0 type veth peer name eth0-peer
-ip address add "$node_address/24" dev eth0
+for address in "${node_addresses[@]}"; do
+  case $address in
+    *:*)
+      ip address add "$address/64" dev eth0 nodad
+      sysctl -qw net.ipv6.conf.all.forwarding=1 net.bridge.bridge-nf-call-ip6tables=1
+      ;;
+    *) ip address add "$address/24" dev eth0 ;;
+  esac
+done
 ip link set eth0 up
 ip link set eth0-peer up
 ip route add default via "$node_gateway"
@@ -55,7 +63,7 @@ part containerd --config="$folder/containerd.toml"
 part kube-apiserver --etcd-servers=http://127.0.0.1:2379 --advertise-address="$node_address" --secure-port=6443 \
   --tls-cert-file="$folder/pki/api-server.crt" --tls-private-key-file="$folder/pki/api-server.key" \
   --client-ca-file="$folder/pki/ca.crt" --authorization-mode=Node,RBAC --enable-admission-plugins=NodeRestriction \
-  --allow-privileged=true --service-cluster-ip-range="$service_range" \
+  --allow-privileged=true --service-cluster-ip-range="$(with_commas "${service_ranges[@]}")" \
   --service-account-issuer=https://kubernetes.default.svc.cluster.local \
   --service-account-key-file="$folder/pki/accounts.pub" --service-account-signing-key-file="$folder/pki/accounts.key" \
   --kubelet-client-certificate="$folder/pki/api-server-to-kubelet.crt" \
@@ -71,7 +79,7 @@ part kube-controller-manager --kubeconfig="$folder/controller-manager.kubeconfig
   --cluster-signing-key-file="$folder/pki/ca.key" --bind-address=127.0.0.1
 part kube-scheduler --kubeconfig="$folder/scheduler.kubeconfig" --leader-elect=false --bind-address=127.0.0.1
 part kubelet --config="$folder/kubelet.yaml" --kubeconfig="$folder/kubelet.kubeconfig" --root-dir="$folder/kubelet" \
-  --hostname-override="$node_name" --node-ip="$node_address"
+  --hostname-override="$node_name" --node-ip="$(with_commas "${node_addresses[@]}")"
 part kube-proxy --config="$folder/kube-proxy.yaml"
 part coredns -conf "$folder/Corefile"
 

@@ -11,11 +11,24 @@ cgroup_controllers=(cpu cpuacct cpuset memory devices freezer blkio pids systemd
 node_name=node
 node_address=172.30.0.2
 node_gateway=172.30.0.1
-pod_range=10.244.0.0/24
-service_range=10.96.0.0/16
+pod_ranges=(10.244.0.0/24)
+service_ranges=(10.96.0.0/16)
+node_addresses=("$node_address")
+# Pods and services have both families, where the machine has.
+if [ -e /proc/net/if_inet6 ]; then
+  pod_ranges+=(fd00:10:244::/64)
+  service_ranges+=(fd00:10:96::/112)
+  node_addresses+=(fd00:172:30::2)
+fi
 api_service_address=10.96.0.1
 dns_address=10.96.0.10
 containerd_socket=/run/containerd-osm.sock
+
+# with_commas WORD...
+with_commas() {
+  local IFS=,
+  printf '%s' "$*"
+}
 
 # The number of a process that has ended may be another's by now, so its command line must name this folder.
 is_up() {

@@ -47,6 +47,13 @@ enum Mesh {
     Cluster(Cluster),
 }
 
+/// What a container says to its end, which may be the end of its pod.
+pub(crate) struct Log {
+    file: PathBuf,
+    /// Who writes it down, where logs end with their pods.
+    writer: Option<Background>,
+}
+
 /// A command in the background, killed when dropped.
 pub(crate) struct Background {
     pub(crate) child: Child,
@@ -58,7 +65,7 @@ impl Lab {
         Lab::up_with_images(choice, manifests, |_| Ok(String::new()))
     }
 
-    /// The same in a network that has IPv6 too; on a machine only.
+    /// The same in a network that has IPv6 too.
     pub(crate) fn up_with_ipv6(choice: &Choice, manifests: &str) -> Result<Lab> {
         Lab::bring_up(choice, manifests, Network::DualStack, |_| Ok(String::new()))
     }
@@ -185,9 +192,19 @@ impl Lab {
         Ok(())
     }
 
-    /// Writes down what a container says from now on, into a file of this lab; on a cluster, whose logs end with their pod.
-    pub(crate) fn follow_log(&self, pod: &str, container: &str, file: &str) -> Result<Background> {
-        Background::start_into(&self.cluster_driver()?.log_as_it_comes(pod, container), &self.path(file))
+    /// The log of a container that runs, to read when it has ended.
+    pub(crate) fn log_to_its_end(&self, pod: &str, container: &str) -> Result<Log> {
+        Ok(match &self.mesh {
+            Mesh::Machine(_) => {
+                let logs = Path::new("/run/osm-local").join(&self.name).join("logs");
+                Log { file: logs.join(pod).join(format!("{container}.log")), writer: None }
+            }
+            Mesh::Cluster(cluster) => {
+                let file = self.path(&format!("{}.{container}.log", pod.replace('/', ".")));
+                let writer = Background::start_into(&cluster.log_as_it_comes(pod, container), &file)?;
+                Log { file, writer: Some(writer) }
+            }
+        })
     }
 
     /// The path of `osm-demo` where it runs in pods.
@@ -310,6 +327,14 @@ impl Lab {
         self.node_into_file(&words, file)
     }
 
+    /// The bridge on the router, or on the cluster's node, where everything passes that pods send.
+    pub(crate) fn bridge(&self) -> &'static str {
+        match &self.mesh {
+            Mesh::Machine(_) => "osm0",
+            Mesh::Cluster(_) => "cni0",
+        }
+    }
+
     /// Runs a command in the namespaces of the router, or of the cluster's node.
     pub(crate) fn node(&self, command: &[&str]) -> Result<Output> {
         self.node_line(command).run()
@@ -337,11 +362,6 @@ impl Lab {
         self.folder.join(file)
     }
 
-    /// What a container of a pod wrote, even when the pod is gone.
-    pub(crate) fn container_log(&self, pod: &str, container: &str) -> PathBuf {
-        Path::new("/run/osm-local").join(&self.name).join("logs").join(pod).join(format!("{container}.log"))
-    }
-
     /// The lab's name, as `--name` takes it.
     pub(crate) fn name(&self) -> &str {
         &self.name
@@ -362,6 +382,16 @@ impl Drop for Lab {
         }
         self.driver().down();
         fs::remove_dir_all(&self.folder).ok();
+    }
+}
+
+impl Log {
+    /// All of it. Its container must have ended, or be about to.
+    pub(crate) fn finish(self) -> Result<String> {
+        if let Some(writer) = self.writer {
+            writer.finish()?.success().context("following a log")?;
+        }
+        fs::read_to_string(&self.file).with_context(|| format!("reading {}", self.file.display()))
     }
 }
 

@@ -3,6 +3,7 @@
 mod bookstore;
 mod causes;
 mod chance;
+mod closed;
 mod cluster;
 mod commands;
 mod control_plane;
@@ -57,6 +58,10 @@ const BY_NAME_IN_A_CLUSTER: &[&str] = &[
     "no-endpoint-before-its-inbound",
     "ready-when-its-peers-know",
     "kills-under-load",
+    "hangs-under-load",
+    "hand-overs",
+    "rolling-updates-under-load",
+    "nothing-starts-half",
     "a-new-pod-waits-for-the-controller",
 ];
 
@@ -132,7 +137,7 @@ pub(crate) const ALL: &[Scenario] = &[
     Scenario {
         name: "ipv6-is-meshed",
         shows: "over IPv6 pods are encrypted, refused, held, parked and served as over IPv4",
-        places: ON_A_MACHINE,
+        places: EVERYWHERE,
         run: ipv6::ipv6_is_meshed,
     },
     Scenario {
@@ -162,7 +167,7 @@ pub(crate) const ALL: &[Scenario] = &[
     Scenario {
         name: "the-network-outlives-the-application",
         shows: "preStop hooks and applications that shut down are answered, in every shape",
-        places: ON_A_MACHINE,
+        places: EVERYWHERE,
         run: ends::the_network_outlives_the_application,
     },
     Scenario {
@@ -210,13 +215,13 @@ pub(crate) const ALL: &[Scenario] = &[
     Scenario {
         name: "hangs-under-load",
         shows: "Envoy stopped with SIGSTOP under load: replaced within half a second, the application is not restarted",
-        places: ON_A_MACHINE,
+        places: EVERYWHERE,
         run: parking::hangs_under_load,
     },
     Scenario {
         name: "hand-overs",
         shows: "connections opened while the agent hands over to a new Envoy: none refused, none reset",
-        places: ON_A_MACHINE,
+        places: EVERYWHERE,
         run: parking::hand_overs,
     },
     Scenario {
@@ -264,7 +269,7 @@ pub(crate) const ALL: &[Scenario] = &[
     Scenario {
         name: "nothing-starts-half",
         shows: "certificate or policies come late: the pod waits and says so, is served when they come, and never more than it may",
-        places: ON_A_MACHINE,
+        places: EVERYWHERE,
         run: late::nothing_starts_half,
     },
     Scenario {
@@ -306,7 +311,7 @@ pub(crate) const ALL: &[Scenario] = &[
     Scenario {
         name: "rolling-updates-under-load",
         shows: "client and server are replaced in turn under 500 requests a second without retries: none fails",
-        places: ON_A_MACHINE,
+        places: EVERYWHERE,
         run: rollouts::rolling_updates_under_load,
     },
     Scenario {
@@ -382,10 +387,10 @@ pub(crate) const ALL: &[Scenario] = &[
         run: shapes::a_recreated_sandbox_is_meshed,
     },
     Scenario {
-        name: "a-pod-on-the-host-network-is-told",
-        shows: "a pod with hostNetwork stays outside the mesh, and an Event says so",
+        name: "who-cannot-be-meshed-is-told",
+        shows: "a pod on the host's network, one for Windows and one of an ignored namespace stay outside, and Events say so",
         places: IN_A_CLUSTER,
-        run: control_plane::a_pod_on_the_host_network_is_told,
+        run: control_plane::who_cannot_be_meshed_is_told,
     },
     Scenario {
         name: "the-controller-may-do-only-its-work",

@@ -70,22 +70,22 @@ impl Connection {
     }
 }
 
-/// One request, at once; an error unless it is answered with 200.
-pub(crate) async fn once(url: &Url) -> Result<()> {
+/// One request, at once; how it was answered, and an error unless with 200.
+pub(crate) async fn once(url: &Url) -> Result<String> {
     let start = Instant::now();
     let mut connection = timeout(PATIENCE, Connection::open(url)).await.context("connecting took too long")??;
     let connected = start.elapsed();
     let (status, body) = timeout(PATIENCE, connection.get(url)).await.context("the answer took too long")??;
     let answered = start.elapsed();
-    say(&format!(
+    let said = format!(
         "status {} connect_ms {} total_ms {} body {}",
         status.as_u16(),
         connected.as_millis(),
         answered.as_millis(),
         String::from_utf8_lossy(&body).trim_end()
-    ));
-    ensure!(status == StatusCode::OK, "answered with status {status}");
-    Ok(())
+    );
+    ensure!(status == StatusCode::OK, "{said}");
+    Ok(said)
 }
 
 /// One order; an error unless it is answered with 200.

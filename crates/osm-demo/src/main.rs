@@ -9,13 +9,17 @@ mod probed;
 mod server;
 mod watch;
 
+use std::fs::OpenOptions;
+use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::sleep;
 
 #[derive(Parser)]
 #[command(name = "osm-demo", about, version)]
@@ -77,6 +81,20 @@ enum Program {
     Once {
         /// Where to, as `http://host:port/path`.
         url: client::Url,
+        /// Milliseconds before it.
+        #[arg(long, default_value_t = 0)]
+        pause_ms: u64,
+        /// Say what came of it here too. Nobody keeps what a container's hook prints; /proc/1/fd/1 is the container's log.
+        #[arg(long)]
+        into: Option<PathBuf>,
+    },
+    /// Stay until told to end, and only then make one request without retries: what an application does at shutdown.
+    Last {
+        /// Where to, as `http://host:port/path`.
+        url: client::Url,
+        /// Milliseconds before it.
+        #[arg(long, default_value_t = 0)]
+        pause_ms: u64,
     },
     /// Send one order, without a body. Exit status 0 means that it was carried out.
     Post {
@@ -128,7 +146,10 @@ async fn main() -> ExitCode {
         Program::Greet { port } => until_told_to_end(server::greet(port)).await,
         Program::Meddle { port, name } => until_told_to_end(meddler::serve(port, &name)).await,
         Program::Hear { target } => until_told_to_end(client::hear(&target)).await,
-        Program::Once { url } => until_told_to_end(client::once(&url)).await,
+        Program::Once { url, pause_ms, into } => {
+            until_told_to_end(once(&url, Duration::from_millis(pause_ms), into.as_deref())).await
+        }
+        Program::Last { url, pause_ms } => last(&url, Duration::from_millis(pause_ms)).await,
         Program::Post { url } => until_told_to_end(client::post(&url)).await,
         Program::First { url } => until_told_to_end(client::first(&url)).await,
         Program::Keep { url, seconds } => until_told_to_end(client::keep(&url, Duration::from_secs(seconds))).await,
@@ -153,6 +174,20 @@ async fn until_told_to_end(program: impl Future<Output = Result<()>>) -> Result<
         _ = terminate.recv() => bail!("told to end"),
         result = program => result,
     }
+}
+
+async fn once(url: &client::Url, pause: Duration, into: Option<&Path>) -> Result<()> {
+    sleep(pause).await;
+    let said = client::once(url).await?;
+    say(&said);
+    let Some(file) = into else { return Ok(()) };
+    let written = OpenOptions::new().append(true).open(file).and_then(|mut open| writeln!(open, "{said}"));
+    written.with_context(|| format!("writing into {}", file.display()))
+}
+
+async fn last(url: &client::Url, pause: Duration) -> Result<()> {
+    signal(SignalKind::terminate()).context("asking for SIGTERM")?.recv().await;
+    once(url, pause, None).await
 }
 
 /// One line of what a person or a test reads.

@@ -19,7 +19,6 @@ pub(crate) fn refusals(subject: &str, spec: &k8s::PodSpec, policy: &InjectPolicy
     if !is_injected {
         problems.extend(taken_volumes(subject, spec));
     }
-    problems.extend(windows(subject, spec));
     problems
 }
 
@@ -127,16 +126,6 @@ fn taken_uid(subject: &str, field: &str, uid: Option<i64>, policy: &InjectPolicy
         Problem::new(subject, Reason::Refused, message)
             .with_field(format!("{field}.runAsUser"))
             .with_hint("choose another user id")
-    })
-}
-
-fn windows(subject: &str, spec: &k8s::PodSpec) -> Option<Problem> {
-    let selected = spec.node_selector.as_ref().and_then(|labels| labels.get("kubernetes.io/os"));
-    let named = spec.os.as_ref().map(|os| &os.name);
-    (selected.or(named)? == "windows").then(|| {
-        Problem::new(subject, Reason::Unsupported, "this version has no sidecar for Windows")
-            .with_field("spec.os.name")
-            .with_hint("disable injection for this pod, or run it on Linux")
     })
 }
 

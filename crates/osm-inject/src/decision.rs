@@ -38,12 +38,24 @@ pub(crate) fn decide(
     namespace: &k8s::Namespace,
     policy: &InjectPolicy,
 ) -> Result<Decision, Vec<Problem>> {
-    if pod.spec.as_ref().and_then(|spec| spec.host_network) == Some(true) {
-        let is_unmet = matches!(asked(pod, namespace, policy), Ok(Decision::Inject { .. }));
-        let why = "hostNetwork: the pod has no network of its own that could be redirected".to_owned();
-        return Ok(Decision::Skip { why, is_unmet });
+    let answer = asked(pod, namespace, policy);
+    let Some(why) = pod.spec.as_ref().and_then(impossible) else { return answer };
+    Ok(Decision::Skip { why: why.to_owned(), is_unmet: matches!(answer, Ok(Decision::Inject { .. })) })
+}
+
+/// Why no sidecar can be given to such a pod, whoever asks for it.
+fn impossible(spec: &k8s::PodSpec) -> Option<&'static str> {
+    if spec.host_network == Some(true) {
+        return Some("hostNetwork: the pod has no network of its own that could be redirected");
     }
-    asked(pod, namespace, policy)
+    is_for_windows(spec).then_some("the pod is for Windows, and this version has no sidecar for it")
+}
+
+/// Whether a pod says that it is for Windows.
+pub fn is_for_windows(spec: &k8s::PodSpec) -> bool {
+    let selected = spec.node_selector.as_ref().and_then(|labels| labels.get("kubernetes.io/os"));
+    let named = spec.os.as_ref().map(|os| &os.name);
+    selected.or(named).is_some_and(|os| os == "windows")
 }
 
 /// What labels and annotations come to.

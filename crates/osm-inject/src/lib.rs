@@ -17,7 +17,7 @@ mod shape;
 mod wish;
 
 pub use containers::{SIDECAR_VOLUME, STATE_DIR, STATUS_PORT, TOKEN_FILE, TOKEN_VOLUME};
-pub use decision::joins;
+pub use decision::{is_for_windows, joins};
 pub use inject::{Injection, inject};
 pub use native::{KubeletVersion, NativeSidecars, NotAVersion};
 pub use policy::InjectPolicy;

@@ -176,6 +176,12 @@ impl Desired {
             self.refuse(world, key, &field, Reason::Refused, message, "leave it out");
             return false;
         }
+        if osm_inject::is_for_windows(spec) {
+            let field = format!("{prefix}.os.name");
+            let message = "the pod is for Windows; it is not started";
+            self.refuse(world, key, &field, Reason::Refused, message, "leave it out");
+            return false;
+        }
         if spec.containers.is_empty() {
             let field = format!("{prefix}.containers");
             self.refuse(world, key, &field, Reason::InvalidField, "no container", "a pod has one container at least");

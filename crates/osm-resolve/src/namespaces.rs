@@ -14,7 +14,15 @@ pub(crate) fn of_mesh<'w>(world: &'w World, options: &ResolveOptions, report: &m
     for (name, namespace) in &world.namespaces {
         let labels = namespace.metadata.labels.as_ref();
         let label = |key: &str| labels.and_then(|labels| labels.get(key));
-        if label(MONITORED_BY) != Some(&options.mesh_name) || label(IGNORE).is_some() {
+        if label(MONITORED_BY) != Some(&options.mesh_name) {
+            continue;
+        }
+        if label(IGNORE).is_some() {
+            let message = format!("labelled {MONITORED_BY} and {IGNORE}: its pods stay outside of the mesh");
+            report.add(
+                &ObjectKey::new(Kind::Namespace, "", name),
+                Finding::new("metadata.labels", Reason::Conflict, message).hint("take away one of the two labels"),
+            );
             continue;
         }
         if *name == options.osm_namespace || SYSTEM_NAMESPACES.contains(&name.as_str()) {

@@ -1,6 +1,6 @@
 //! The driver for a real Kubernetes: the cluster of `scripts/cluster`, on which `osm install` has brought a mesh.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -20,12 +20,14 @@ const DEMO: &str = "/usr/local/bin/osm-demo";
 const CONTROL_PLANE: &str = "osm-system";
 
 /// What every scenario begins with.
-const PERMISSIVE: &str = r#"{"spec":{"traffic":{"enablePermissiveTrafficPolicyMode":true}}}"#;
+const PERMISSIVE: &str = r#"{"spec":{"traffic":{"enablePermissiveTrafficPolicyMode":true,"enableEgress":false}}}"#;
 
 /// A mesh on a cluster, with namespaces that come and go with a lab.
 #[derive(Default)]
 pub(crate) struct Cluster {
     namespaces: Mutex<BTreeSet<String>>,
+    /// The uids of pods that were looked into, by their names; a pod made anew under a name has another one.
+    uids: Mutex<BTreeMap<String, String>>,
 }
 
 impl Cluster {
@@ -80,7 +82,10 @@ impl Cluster {
 
 impl Driver for Cluster {
     fn up(&self, manifests: &Path, network: Network) -> Result<()> {
-        ensure!(network == Network::V4, "the cluster keeps the network that it was made with");
+        if network == Network::DualStack {
+            let node = self.get("nodes", &[])?["items"][0]["status"]["addresses"].to_string();
+            ensure!(node.contains("fd00:"), "the cluster has no IPv6, because this machine had none: {node}");
+        }
         self.kubectl(&[
             "patch",
             "meshconfig",
@@ -131,6 +136,16 @@ impl Driver for Cluster {
         self.line(&[&kubectl[..], &container, &["--"], command].concat())
     }
 
+    /// Not through the API server and the kubelet, which take a while on a busy machine: this machine sees the cluster's
+    /// processes.
+    fn run_demo(&self, pod: &str, arguments: &[&str]) -> Result<CommandLine> {
+        let Ok(process) = self.process(pod, "osm-demo") else {
+            return Ok(self.exec(pod, None, &[&[DEMO], arguments].concat()));
+        };
+        let enter = ["--target", &process, "--mount", "--net", "--", DEMO];
+        Ok(CommandLine::new(Path::new("nsenter"), &[&enter[..], arguments].concat()))
+    }
+
     fn logs(&self, pod: &str, container: &str) -> Result<Output> {
         let (namespace, name) = split(pod);
         self.kubectl(&["logs", "-n", namespace, name, "-c", container])
@@ -166,11 +181,14 @@ impl Driver for Cluster {
     }
 
     fn process(&self, pod: &str, program: &str) -> Result<String> {
+        let known = self.uids.lock().expect("nobody panics while holding it").get(pod).cloned();
+        if let Some(process) = known.and_then(|uid| process_of(&uid, program).ok()) {
+            return Ok(process);
+        }
         let all = self.get("pods", &["-A"])?;
         let (_, uid) = pods_of(&all).into_iter().find(|(name, _)| name == pod).context("there is no such pod")?;
-        let found = run(Path::new("pgrep"), &["-x", program])?.success()?;
-        let of_pod = found.lines().find(|process| belongs(process, &uid));
-        Ok(of_pod.with_context(|| format!("no {program} runs in {pod}"))?.to_owned())
+        self.uids.lock().expect("nobody panics while holding it").insert(pod.to_owned(), uid.clone());
+        process_of(&uid, program).with_context(|| format!("looking into {pod}"))
     }
 }
 
@@ -181,6 +199,13 @@ pub(super) fn check() -> Result<()> {
     let mesh = cluster.kubectl(&["get", "meshconfig", "osm-mesh-config", "-n", CONTROL_PLANE])?.success();
     mesh.context("the cluster has no mesh; install one: scripts/cluster exec target/ci/osm install")?;
     Ok(())
+}
+
+/// The process of a program in the pod with this uid.
+fn process_of(uid: &str, program: &str) -> Result<String> {
+    let found = run(Path::new("pgrep"), &["-x", program])?.stdout;
+    let mut of_pod = found.lines().filter(|process| belongs(process, uid));
+    Ok(of_pod.next().with_context(|| format!("no {program} runs there"))?.to_owned())
 }
 
 /// Whether a process of this machine is of the pod with this uid: the kubelet names cgroups after them.

@@ -25,9 +25,9 @@ pub(crate) struct CommandLine {
 /// The address families of a lab's network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Network {
-    /// IPv4; a cluster's is as it was made.
+    /// IPv4 at least; a cluster's is as it was made.
     V4,
-    /// IPv4 and IPv6; on a machine only.
+    /// IPv4 and IPv6.
     DualStack,
 }
 
@@ -56,6 +56,9 @@ pub(crate) trait Driver {
 
     /// What runs a command in a container of a pod; in its first own one if none is named.
     fn exec(&self, pod: &str, container: Option<&str>, command: &[&str]) -> CommandLine;
+
+    /// What runs `osm-demo` in a pod whose first own container has it, without delay.
+    fn run_demo(&self, pod: &str, arguments: &[&str]) -> Result<CommandLine>;
 
     /// What a container has written so far.
     fn logs(&self, pod: &str, container: &str) -> Result<Output>;

@@ -106,6 +106,10 @@ impl Driver for Machine {
         self.line("exec", &[&[pod], &container[..], &["--"], command].concat())
     }
 
+    fn run_demo(&self, pod: &str, arguments: &[&str]) -> Result<CommandLine> {
+        Ok(self.exec(pod, None, &[&[&*self.demo()?], arguments].concat()))
+    }
+
     fn logs(&self, pod: &str, container: &str) -> Result<Output> {
         self.osm("logs", &[pod, "-c", container])
     }

@@ -52,7 +52,7 @@ fn pod(object: &Value) -> PodStatus {
         name: word(&object["metadata"]["name"]),
         phase: word(&status["phase"]),
         ip: status["podIP"].as_str().map(str::to_owned),
-        ipv6: None,
+        ipv6: words(&status["podIPs"], "ip").into_iter().find(|ip| ip.contains(':')),
         ready: ready && object["metadata"]["deletionTimestamp"].is_null(),
         job: owner(object, "Job", |name| name.to_owned()),
         // A ReplicaSet is named after its Deployment and a hash of the template.
@@ -106,7 +106,7 @@ fn service(object: &Value) -> ServiceStatus {
         namespace: word(&object["metadata"]["namespace"]),
         name: word(&object["metadata"]["name"]),
         cluster_ip: object["spec"]["clusterIP"].as_str().map(str::to_owned),
-        cluster_ips: Vec::new(),
+        cluster_ips: object["spec"]["clusterIPs"].as_array().into_iter().flatten().map(word).collect(),
     }
 }
 
@@ -122,6 +122,11 @@ fn full_name(object: &Value) -> String {
 
 fn word(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_owned()
+}
+
+/// A field of each object of a list.
+fn words(list: &Value, field: &str) -> Vec<String> {
+    list.as_array().into_iter().flatten().map(|item| word(&item[field])).collect()
 }
 
 fn number(value: &Value) -> u32 {

@@ -1,6 +1,5 @@
 //! A pod of a lab, and what is done in it.
 
-use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -54,14 +53,12 @@ impl<'a> Pod<'a> {
 
     /// Starts `osm-demo` in the pod's first own container.
     pub(crate) fn demo_in_background(&self, arguments: &[&str]) -> Result<Background> {
-        let demo = self.lab.driver().demo()?;
-        Background::start(&self.lab.driver().exec(self.name, None, &[&[&*demo], arguments].concat()))
+        Background::start(&self.lab.driver().run_demo(self.name, arguments)?)
     }
 
     /// Runs `osm-demo` in the pod's first own container.
     pub(crate) fn exec_demo(&self, arguments: &[&str]) -> Result<Output> {
-        let demo = self.lab.driver().demo()?;
-        self.exec(&[&[&*demo], arguments].concat())
+        self.lab.driver().run_demo(self.name, arguments)?.run()
     }
 
     /// One request without retries from the pod: the body of an answer with status 200, an error otherwise.
@@ -119,11 +116,7 @@ impl<'a> Pod<'a> {
             Place::Machine => {
                 self.count_in_namespaces(&self.lab.machine()?.first_process(self.name)?, &["--net", "--pid"], &script)
             }
-            // This machine sees the processes of the cluster, but not through its node.
-            Place::Cluster => {
-                let enter = ["--target", &process, "--net", "--", "sh", "-c", &script];
-                number(&run(Path::new("nsenter"), &enter)?.success()?)
-            }
+            Place::Cluster => number(&self.in_network(&["sh", "-c", &script])?),
         }
     }
 
@@ -176,6 +169,21 @@ impl<'a> Pod<'a> {
         self.count_in_namespaces(&agent, &["--net"], &script)
     }
 
+    /// Runs a command of this machine in the pod's network.
+    pub(crate) fn in_network(&self, command: &[&str]) -> Result<String> {
+        match self.lab.place() {
+            Place::Machine => {
+                let agent = self.lab.machine()?.first_process(self.name)?;
+                self.lab.node(&[&["nsenter", "--target", &agent, "--net", "--"], command].concat())?.success()
+            }
+            // This machine sees the processes of the cluster, but not through its node.
+            Place::Cluster => {
+                let agent = self.lab.driver().process(self.name, "osm-sidecar")?;
+                run(Path::new("nsenter"), &[&["--target", &agent, "--net", "--"], command].concat())?.success()
+            }
+        }
+    }
+
     /// Runs a script in some of the sidecar's namespaces. From outside, because in some shapes nobody inside may signal its
     /// processes, and nobody inside ends the first one.
     fn count_in_namespaces(&self, agent: &str, namespaces: &[&str], script: &str) -> Result<u64> {
@@ -225,12 +233,6 @@ impl LoadCounts {
     /// Reads what a load printed.
     pub(crate) fn of(load: Background) -> Result<LoadCounts> {
         LoadCounts::in_output(&load.finish()?.success()?)
-    }
-
-    /// Reads the counts at the end of a file that a load has printed into.
-    pub(crate) fn in_file(file: &Path) -> Result<LoadCounts> {
-        let said = fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
-        LoadCounts::in_output(&said).with_context(|| format!("of {}", file.display()))
     }
 
     /// Reads the counts at the end of what a load printed.

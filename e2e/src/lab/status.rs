@@ -36,7 +36,7 @@ pub(crate) struct ServiceStatus {
     pub(crate) name: String,
     #[serde(default)]
     pub(crate) cluster_ip: Option<String>,
-    /// All, if there is more than one; on a machine only.
+    /// All, if there is more than one.
     #[serde(default)]
     pub(crate) cluster_ips: Vec<String>,
 }
@@ -49,7 +49,7 @@ pub(crate) struct PodStatus {
     pub(crate) phase: String,
     #[serde(default)]
     pub(crate) ip: Option<String>,
-    /// On a machine only.
+    /// If it has one beside the other.
     #[serde(default)]
     pub(crate) ipv6: Option<String>,
     #[serde(default)]

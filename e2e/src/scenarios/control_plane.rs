@@ -2,7 +2,8 @@
 
 use anyhow::{Context, Result, ensure};
 
-use super::manifests::{demo_pod, idle_pod, plain_namespace, service_account};
+use super::closed::Opened;
+use super::manifests::{demo_pod, idle_pod, mesh_namespace, plain_namespace, service_account};
 use super::open_shop;
 use crate::Choice;
 use crate::lab::{Lab, LoadCounts, wait_for};
@@ -59,6 +60,7 @@ spec:
         Ok(said)
     })?;
     ensure!(lab.pods_of("shop/late")?.is_empty(), "a pod of the mesh was made while nobody could inject it");
+    is_bare_where_webhooks_fail_open(&lab)?;
     let reason = said.lines().rev().find(|line| line.contains("FailedCreate")).unwrap_or_default().trim().to_owned();
 
     let outside = [plain_namespace("plain"), service_account("plain", "idle"), idle_pod("plain", "idle")];
@@ -74,6 +76,19 @@ spec:
         Ok(())
     })?;
     Ok(format!("meanwhile Kubernetes said: {reason}"))
+}
+
+/// Nothing but the webhooks' failure policy keeps such a pod away.
+fn is_bare_where_webhooks_fail_open(lab: &Lab) -> Result<()> {
+    let pod = idle_pod("shop", "bare").replace("serviceAccountName: bare", "serviceAccountName: client");
+    let refused = lab.dry_run(&pod);
+    ensure!(refused.is_err(), "it would be made: {refused:?}");
+    let _opened = Opened::fail_open(lab)?;
+    wait_for("a pod is made without its sidecar", || {
+        let made = lab.dry_run(&pod)?;
+        ensure!(!made.contains("osm-init"), "it has one: {made}");
+        Ok(())
+    })
 }
 
 /// Of two controllers either may die: traffic, new pods and changes do not notice.
@@ -105,21 +120,50 @@ pub(super) fn either_of_two_controllers_may_die(choice: &Choice) -> Result<Strin
     Ok(format!("{counts:?} requests, 0 failed"))
 }
 
-/// A pod on the node's own network cannot be redirected, and its user is told.
-pub(super) fn a_pod_on_the_host_network_is_told(choice: &Choice) -> Result<String> {
+/// Who asked for the mesh and cannot have it runs without, and its user is told.
+pub(super) fn who_cannot_be_meshed_is_told(choice: &Choice) -> Result<String> {
     let lab = open_shop(choice)?;
-    let pod = demo_pod("shop", "on-host", "on-host", "serve, --port, '18080'");
-    let pod = pod.replace("  serviceAccountName", "  hostNetwork: true\n  serviceAccountName");
-    lab.apply(&[service_account("shop", "on-host"), pod].concat())?;
-    let status = lab.wait_ready("shop/on-host")?;
-    ensure!(!status.containers.iter().any(|it| it.name == "envoy"), "{status:?}");
-    wait_for("an Event says so", || {
-        let said =
-            lab.kubectl(&["get", "events", "--namespace=shop", "-o", "jsonpath={.items[*].message}"])?.success()?;
-        ensure!(said.contains("hostNetwork"), "the events say: {said}");
-        Ok(())
-    })?;
+    let on_host = |name: &str| {
+        demo_pod("shop", name, name, "serve, --port, '18080'")
+            .replace("  serviceAccountName", "  hostNetwork: true\n  serviceAccountName")
+            .replace(&format!("serviceAccountName: {name}"), "serviceAccountName: client")
+    };
+    // One whose user did not ask for the mesh is told nothing, so that being told proves something.
+    let unasked = on_host("unasked")
+        .replace("  labels:", "  annotations: {openservicemesh.io/sidecar-injection: disabled}\n  labels:")
+        .replace("18080", "18081");
+    let on_windows =
+        idle_pod("shop", "on-windows").replace("serviceAccountName: on-windows", "serviceAccountName: client");
+    let on_windows = on_windows.replace("  serviceAccountName", "  os: {name: windows}\n  serviceAccountName");
+    let ignored = mesh_namespace("quiet").replace("osm}", "osm, openservicemesh.io/ignore: 'true'}");
+    let in_ignored = [ignored, service_account("quiet", "ignored"), idle_pod("quiet", "ignored")];
+    lab.apply(&[on_host("on-host"), unasked, on_windows, in_ignored.concat()].concat())?;
+
+    for (pod, about, what) in [
+        ("shop/on-host", "on-host", "hostNetwork: the pod has no network of its own"),
+        ("shop/on-windows", "on-windows", "the pod is for Windows"),
+        ("quiet/ignored", "quiet", "its pods stay outside of the mesh"),
+    ] {
+        let status = lab.wait_for(pod, "there", |_| true)?;
+        ensure!(status.containers.iter().all(|it| it.name != "envoy"), "{status:?}");
+        wait_for(&format!("an Event says so of {about}"), || {
+            let said = events_of(&lab, about)?;
+            ensure!(said.contains(what), "the events say: {said}");
+            Ok(())
+        })?;
+    }
+    lab.wait_ready("shop/on-host")?;
+    lab.wait_ready("quiet/ignored")?;
+    lab.wait_ready("shop/unasked")?;
+    let said = events_of(&lab, "unasked")?;
+    ensure!(!said.contains("mesh"), "who did not ask for the mesh is told of it: {said}");
     Ok(String::new())
+}
+
+/// What Events say of an object of this name.
+fn events_of(lab: &Lab, name: &str) -> Result<String> {
+    let of_name = format!("--field-selector=involvedObject.name={name}");
+    lab.kubectl(&["get", "events", "-A", &of_name, "-o", "jsonpath={.items[*].message}"])?.success()
 }
 
 /// Another number of controllers, as long as it lives.

@@ -1,15 +1,15 @@
 //! How pods end: Jobs complete, the proxy outlives the application, and what is under way is finished.
 
-use std::fs;
-
 use anyhow::{Context, Result, ensure};
 
 use super::manifests::{container_pod, idle_pod, mesh_namespace, server_pod, service, service_account};
 use super::open_shop;
+use super::shapes::SHAPES;
 use crate::Choice;
 use crate::lab::{Lab, LoadCounts, binary, wait_for};
 
-const SHAPES: [&str; 2] = ["init", "native"];
+/// When a pod that ends asks; the server's answer ends with what it was asked for.
+const MOMENTS: [&str; 2] = ["in-pre-stop", "at-the-end"];
 
 /// In the shape in which Kubernetes waits for the sidecar as for any other container.
 pub(super) fn jobs_complete_in_shape_init(choice: &Choice) -> Result<String> {
@@ -45,42 +45,39 @@ pub(super) fn jobs_complete_in_shape_init(choice: &Choice) -> Result<String> {
 /// The application may use the network in its `preStop` hook and while it shuts down.
 pub(super) fn the_network_outlives_the_application(choice: &Choice) -> Result<String> {
     let lab = open_shop(choice)?;
-    let names: Vec<String> = SHAPES.iter().map(|shape| format!("leaves-{shape}")).collect();
-    let pods: String = names.iter().zip(SHAPES).map(|(name, shape)| leaving_pod(name, shape)).collect::<Result<_>>()?;
-    lab.apply(&pods)?;
-    for name in &names {
-        lab.wait_ready(&format!("shop/{name}"))?;
+    let demo = lab.demo()?;
+    let pods = SHAPES.map(|shape| (format!("shop/leaves-{shape}"), leaving_pod(&demo, shape)));
+    let manifests: String = pods.iter().map(|(_, manifest)| manifest.as_str()).collect();
+    lab.apply(&manifests)?;
+    for (name, _) in &pods {
+        lab.wait_ready(name)?;
     }
-    lab.delete(&pods)?;
-    for name in &names {
-        lab.wait_gone(&format!("shop/{name}"))?;
-        let file = lab.container_log(&format!("shop/{name}"), "main");
-        let log = fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
-        for moment in ["in preStop", "at the end"] {
-            let answered = log.lines().any(|line| line.starts_with(moment) && line.contains("status 200"));
-            ensure!(answered, "{name} was not answered {moment}:\n{log}");
+    let logs = pods.iter().map(|(name, _)| lab.log_to_its_end(name, "main")).collect::<Result<Vec<_>>>()?;
+    lab.delete(&manifests)?;
+    for ((name, _), log) in pods.iter().zip(logs) {
+        lab.wait_gone(name)?;
+        let said = log.finish()?;
+        for moment in MOMENTS {
+            let answered = said.lines().any(|line| line.starts_with("status 200") && line.ends_with(moment));
+            ensure!(answered, "{name} was not answered {moment}:\n{said}");
         }
     }
     Ok(String::new())
 }
 
-/// A pod that asks three seconds after it is told to end, once in its hook and once in its handler of the signal.
-fn leaving_pod(name: &str, shape: &str) -> Result<String> {
-    let ask = |moment: &str| -> Result<String> {
-        let demo = binary("osm-demo")?;
-        Ok(format!("sleep 3; echo {moment} $({} once http://server.shop/)", demo.display()))
-    };
-    let (hook, end) = (ask("in preStop")?, ask("at the end")?);
+/// A pod that asks three seconds after it is told to end, once in its hook and once when the hook is over.
+fn leaving_pod(demo: &str, shape: &str) -> String {
+    let [in_hook, at_the_end] = MOMENTS.map(|moment| format!("'http://server.shop/{moment}', --pause-ms, '3000'"));
     let spec = format!(
         "  terminationGracePeriodSeconds: 30
   containers:
     - name: main
       image: osm-demo
-      command: [sh, -c, 'end() {{ {end}; exit 0; }}; trap end TERM; while :; do sleep 0.1; done']
-      lifecycle: {{preStop: {{exec: {{command: [sh, -c, '({hook}) > /proc/1/fd/1']}}}}}}
+      args: [last, {at_the_end}]
+      lifecycle: {{preStop: {{exec: {{command: ['{demo}', once, {in_hook}, --into, /proc/1/fd/1]}}}}}}
 "
     );
-    Ok(container_pod(name, &format!("openservicemesh.io/startup: {shape}"), &spec))
+    container_pod(&format!("leaves-{shape}"), &format!("openservicemesh.io/startup: {shape}"), &spec)
 }
 
 /// Requests that take a while are under way when one of two servers is told to end: each is answered.

@@ -3,17 +3,31 @@
 use anyhow::{Context, Result, ensure};
 
 use super::manifests::{SMI_MODE, grant, once_pod, service_account, shop};
-use super::outage::{IGNORANT_CONTROLLER, replace_controller, restore_controller};
+use super::outage::{IGNORANT_CONTROLLER, replace_controller, restore_controller, start_after};
 use crate::Choice;
-use crate::lab::{Lab, PodStatus, wait_for};
+use crate::lab::{Lab, Place, PodStatus, wait_for};
 
 pub(super) fn nothing_starts_half(choice: &Choice) -> Result<String> {
     let lab = Lab::up(choice, &[&shop(), SMI_MODE, &grant("client", "server")].concat())?;
     lab.wait_ready("shop/client")?;
     wait_for("the grant lets the client in", || lab.pod("shop/client").get("http://server.shop/"))?;
+    if lab.place() == Place::Cluster {
+        let silent = controller_silent(&lab)?;
+        return Ok(format!("without a certificate: {silent}; served when it came"));
+    }
     let certificate = certificate_late(&lab)?;
     let policies = policies_late(&lab)?;
     Ok(format!("without a certificate: {certificate}; without policies: {policies}; served when they came"))
+}
+
+/// The controller takes the question for a certificate and does not answer, which is as much as can be done to it in a
+/// cluster.
+fn controller_silent(lab: &Lab) -> Result<String> {
+    start_after(lab, "silent", &once_pod("silent", ""), || lab.signal("osm-controller", "STOP"))?;
+    let said = waits_for(lab, "silent", "controller-silent")?;
+    lab.signal("osm-controller", "CONT")?;
+    is_served(lab, "silent")?;
+    Ok(said)
 }
 
 /// The controller signs nothing for a pod that it does not know.

@@ -94,21 +94,9 @@ impl Outage<'_> {
         Ok(Outage { lab, restarts_before, scaled: None })
     }
 
-    /// The same with a pod of `shop` that starts without a controller. Where only the controller can let it in, it is let in
-    /// before and kept from its node until then.
+    /// The same with a pod of `shop` that starts without a controller.
     pub(super) fn begin_with_pod<'a>(lab: &'a Lab, name: &str, manifests: &str) -> Result<Outage<'a>> {
-        if lab.place() == Place::Machine {
-            let outage = Outage::begin(lab)?;
-            lab.apply_file("late.yaml", manifests)?;
-            return Ok(outage);
-        }
-        let gated =
-            manifests.replace("  serviceAccountName", "  schedulingGates: [{name: e2e/outage}]\n  serviceAccountName");
-        lab.apply_file("late.yaml", &gated)?.success()?;
-        let outage = Outage::begin(lab)?;
-        let opened = r#"[{"op": "remove", "path": "/spec/schedulingGates"}]"#;
-        lab.kubectl(&["patch", "pod", name, "-n", "shop", "--type=json", "-p", opened])?.success()?;
-        Ok(outage)
+        start_after(lab, name, manifests, || Outage::begin(lab))
     }
 
     fn wait_for_vain_starts(&self, count: u32) -> Result<()> {
@@ -127,6 +115,23 @@ impl Outage<'_> {
         }
         controller_is_ready(self.lab)
     }
+}
+
+/// Makes a pod of `shop` that starts after a fault of the controller. Where only the controller can let it in, it is let in
+/// before and kept from its node until then.
+pub(super) fn start_after<T>(lab: &Lab, name: &str, manifests: &str, fault: impl FnOnce() -> Result<T>) -> Result<T> {
+    if lab.place() == Place::Machine {
+        let done = fault()?;
+        lab.apply_file("late.yaml", manifests)?;
+        return Ok(done);
+    }
+    let gated =
+        manifests.replace("  serviceAccountName", "  schedulingGates: [{name: e2e/fault}]\n  serviceAccountName");
+    lab.apply_file("late.yaml", &gated)?.success()?;
+    let done = fault()?;
+    let opened = r#"[{"op": "remove", "path": "/spec/schedulingGates"}]"#;
+    lab.kubectl(&["patch", "pod", name, "-n", "shop", "--type=json", "-p", opened])?.success()?;
+    Ok(done)
 }
 
 /// Ends the controller and runs this line in its place, as [`Lab::place_script_for_controller`] reads it.

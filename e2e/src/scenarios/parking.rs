@@ -24,9 +24,8 @@ const PAUSE_MS: u64 = 700;
 /// Kills, hangs or hand-overs of a run that is not asked for more.
 const SAMPLE: u32 = 5;
 
-/// How long a load goes on that is there to see one hand-over, and a second later the end of what the killed Envoy has
-/// left.
-const HAND_OVER_SECONDS: u32 = 2;
+/// How long a load goes on that is there to see one hand-over, which comes in the middle of it.
+const HAND_OVER_SECONDS: u32 = 1;
 
 /// From the moment that it hangs: the promise is half a second from the kill, and being sure takes 0.3 to 0.4 s before.
 const HANG_LIMIT: Duration = Duration::from_millis(1500);

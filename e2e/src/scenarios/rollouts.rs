@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::manifests::{mesh_namespace, service, service_account};
 use crate::Choice;
-use crate::lab::{Background, Lab, LoadCounts, Place, wait_for};
+use crate::lab::{Lab, LoadCounts, Log, wait_for};
 
 /// Roll-outs of a run that is not asked for more; each takes a few seconds.
 const SAMPLE: u32 = 6;
@@ -73,7 +73,7 @@ fn roll(choice: &Choice, server: &str) -> Result<String> {
         ensure!(left.is_empty(), "left: {left:?}");
         Ok(())
     })?;
-    report(&clients.counts(&lab)?, &took)
+    report(&clients.counts()?, &took)
 }
 
 /// All that are asked for, in a run for this scenario alone; a sample beside others.
@@ -106,47 +106,30 @@ fn report(counts: &[LoadCounts], took: &[Duration]) -> Result<String> {
     Ok(figures)
 }
 
-/// The clients that were seen, with who writes down what they say where logs end with their pods.
+/// The logs of the clients that were seen. Each prints its counts when it is told to end.
 #[derive(Default)]
-struct Clients(BTreeMap<String, Option<Background>>);
+struct Clients(BTreeMap<String, Log>);
 
 impl Clients {
     /// Looks for new ones.
     fn look(&mut self, lab: &Lab) -> Result<()> {
-        for pod in lab.pods_of("shop/client")? {
+        // One that does not run yet says nothing.
+        for pod in lab.pods_of("shop/client")?.iter().filter(|pod| pod.ready) {
             let name = pod.full_name();
-            if self.0.contains_key(&name) {
-                continue;
+            if !self.0.contains_key(&name) {
+                let log = lab.log_to_its_end(&name, "main")?;
+                self.0.insert(name, log);
             }
-            match lab.place() {
-                Place::Machine => self.0.insert(name, None),
-                // Nothing is said before it runs.
-                Place::Cluster if !pod.ready => continue,
-                Place::Cluster => {
-                    let log = lab.follow_log(&name, "main", &file_of(&name))?;
-                    self.0.insert(name, Some(log))
-                }
-            };
         }
         Ok(())
     }
 
     /// What each has counted, now that all are gone.
-    fn counts(self, lab: &Lab) -> Result<Vec<LoadCounts>> {
-        let count = |(pod, log): (String, Option<Background>)| match log {
-            // A client prints its counts when it is told to end. Its log outlives it.
-            None => LoadCounts::in_file(&lab.container_log(&pod, "main")),
-            Some(log) => {
-                log.finish()?.success().context("following a log")?;
-                LoadCounts::in_file(&lab.path(&file_of(&pod)))
-            }
-        };
+    fn counts(self) -> Result<Vec<LoadCounts>> {
+        let count =
+            |(pod, log): (String, Log)| LoadCounts::in_output(&log.finish()?).with_context(|| format!("of {pod}"));
         self.0.into_iter().map(count).collect()
     }
-}
-
-fn file_of(pod: &str) -> String {
-    format!("{}.log", pod.replace('/', "-"))
 }
 
 fn names(lab: &Lab, deployment: &str) -> Result<BTreeSet<String>> {

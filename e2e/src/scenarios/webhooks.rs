@@ -4,6 +4,7 @@ use std::fs;
 
 use anyhow::{Context, Result, ensure};
 
+use super::closed::Opened;
 use super::manifests::{demo_pod, plain_namespace, service_account};
 use super::open_shop;
 use crate::Choice;
@@ -32,19 +33,21 @@ pub(super) fn another_webhook_changes_the_order(choice: &Choice) -> Result<Strin
     }
     let words: Vec<String> = MEDDLING.iter().map(|(path, what)| is_refused(&lab, path, what)).collect::<Result<_>>()?;
     a_job_says_why(&lab)?;
-    // What a pod outside the mesh asks is heard, so what the others had asked in plain text would be.
-    let outside = pod("outside", "first-once").replace("namespace: shop", "namespace: plain");
-    lab.apply(&outside)?;
-    let outside = lab.wait_for("plain/outside", "over", PodStatus::is_over)?;
-    let outside = outside.ip.context("the pod outside the mesh has no address")?;
-    let heard = wait_for("the pod outside the mesh is heard", || {
+    // Where nobody looks, it is made, and asks in plain text: the others would have been heard too.
+    let _opened = Opened::without_a_look_at_the_order(&lab)?;
+    wait_for("the pod is made", || lab.apply(&pod("unwatched", "first-last")))?;
+    let address = wait_for("the pod has an address", || {
+        let unwatched = lab.wait_for("shop/unwatched", "there", |_| true)?;
+        unwatched.ip.context("it has none")
+    })?;
+    let heard = wait_for("it is heard", || {
         ensure!(!capture.has_ended()?, "tcpdump has ended");
         let heard = fs::read_to_string(lab.path(HEARD))?;
-        ensure!(heard.contains(&format!("IP {outside}.")), "it is not");
+        ensure!(heard.contains(&format!("IP {address}.")), "it is not");
         Ok(heard)
     })?;
     lab.node(&["pkill", "-x", "tcpdump"])?.success()?;
-    let others: Vec<&str> = heard.lines().filter(|line| !line.contains(&outside)).collect();
+    let others: Vec<&str> = heard.lines().filter(|line| !line.contains(&address)).collect();
     ensure!(others.is_empty(), "pods of the mesh asked in plain text: {others:?}");
     Ok(format!("asked once, it is repaired; with the last word: {}", words.join("; ")))
 }

@@ -13,7 +13,7 @@ const BYTES_MIN: usize = 10_000;
 pub(super) fn capture(lab: &Lab, name: &str, filter: &str, client: &str, url: &str) -> Result<Vec<u8>> {
     let file = lab.path(name);
     let path = file.to_str().context("paths of labs are made of ASCII")?;
-    let words = ["tcpdump", "-i", "osm0", "--immediate-mode", "-U", "-Z", "root", "-w", path, filter];
+    let words = ["tcpdump", "-i", lab.bridge(), "--immediate-mode", "-U", "-Z", "root", "-w", path, filter];
     let mut tcpdump = lab.node_in_background(&words)?;
     wait_for("the capture has begun", || {
         fs::metadata(&file).ok().filter(|m| m.len() > 0).context("its file is empty")

@@ -78,6 +78,16 @@ impl Check<'_> {
         if flags.items.iter().all(|item| is_shared(&item.kind)) { Ok(()) } else { self.refuse(&flags.span) }
     }
 
+    /// RE2 takes a first `-` or `]` for the start of a range, the other engine for itself.
+    fn check_start_of_class(&self, span: &ast::Span) -> Result<(), String> {
+        let inside = &self.written(span)[1..];
+        let inside = inside.strip_prefix('^').unwrap_or(inside);
+        if inside.starts_with("--") || inside.starts_with("]-") {
+            return Err(format!("a range that starts with - or ] is not supported: {}", self.written(span)));
+        }
+        Ok(())
+    }
+
     /// How often the operator repeats at most; once if there is no most.
     fn check_repetition(&self, repetition: &ast::Repetition) -> Result<u32, String> {
         if let Ast::Repetition(_) = &*repetition.ast {
@@ -107,7 +117,8 @@ impl Visitor for Check<'_> {
             Ast::Empty(_) | Ast::Alternation(_) | Ast::Concat(_) => Ok(()),
             Ast::Flags(set) => self.check_flags(&set.flags),
             Ast::Literal(literal) => self.check_literal(literal).and_then(|()| self.weigh()),
-            Ast::Dot(_) | Ast::ClassPerl(_) | Ast::ClassBracketed(_) => self.weigh(),
+            Ast::Dot(_) | Ast::ClassPerl(_) => self.weigh(),
+            Ast::ClassBracketed(class) => self.check_start_of_class(&class.span).and_then(|()| self.weigh()),
             Ast::Assertion(assertion) => match assertion.kind {
                 AssertionKind::StartLine
                 | AssertionKind::EndLine

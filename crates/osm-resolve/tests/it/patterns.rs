@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::laws::{mesh, mesh_config, namespace, read};
 
 /// What patterns are made of; half of it is known to one of the two engines only, or means something else to each.
-const PARTS: [&str; 72] = [
+const PARTS: [&str; 74] = [
     "a",
     "Z",
     "9",
@@ -58,6 +58,8 @@ const PARTS: [&str; 72] = [
     "]",
     "[^",
     "[a-",
+    "[--",
+    "[^]-",
     "[[:alpha:]]",
     "[[:^digit:]]",
     "[[:word:]]",

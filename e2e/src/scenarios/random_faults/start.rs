@@ -1,7 +1,5 @@
 //! One start of a pod.
 
-use std::fs;
-
 use anyhow::{Context, Result, ensure};
 
 use super::super::chance::Chance;
@@ -115,10 +113,9 @@ impl Start {
     /// What its application counted, if that is within the promise. It prints that when it is told to end, and its log
     /// outlives it.
     pub(super) fn counts(&self, lab: &Lab, shared: SharedFault) -> Result<LoadCounts> {
-        let file = lab.container_log(&self.pod, "main");
-        let counts = LoadCounts::in_file(&file)?;
-        let said = || fs::read_to_string(&file).unwrap_or_default();
-        self.check(&counts, shared).with_context(|| format!("{}\n{}", self.describe(), said()))?;
+        let said = lab.log_to_its_end(&self.pod, "main")?.finish()?;
+        let counts = LoadCounts::in_output(&said)?;
+        self.check(&counts, shared).with_context(|| format!("{}\n{said}", self.describe()))?;
         Ok(counts)
     }
 

@@ -21,6 +21,7 @@ fn what_users_of_osm_write_is_read() {
         r"(?i)firefox|chrome",
         r"(?P<version>v\d+)",
         r"[[:alpha:]]+[^/]*\/\x2e",
+        "[-a]+[^]a][a-]",
     ] {
         assert_eq!(read(written), Ok(Pattern(written.to_owned())));
     }
@@ -39,6 +40,9 @@ fn what_one_of_both_engines_does_not_know_is_refused_in_words() {
     refused("(abcdef){400}", "too large");
     refused("[a&&b]", "RE2 has no a&&b");
     refused("[a[b]]", "class in a class");
+    refused("[--(]", "starts with - or ]");
+    refused("[^---]", "starts with - or ]");
+    refused("[]-a]", "starts with - or ]");
     refused(r"\pL", "not supported");
     refused(r"[\pL]", "not supported");
     refused("[é]", "not supported");
