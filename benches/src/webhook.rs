@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
 use anyhow::{Context, Result, bail, ensure};
+use base64::Engine;
 use osm_runtime::http::{Limits, exchange, get_tcp};
 use serde_json::{Value, json};
 use tokio_rustls::TlsConnector;
@@ -44,11 +45,16 @@ pub(crate) fn run(count: usize, at_once: usize) -> Result<String> {
     let controller = Controller::start()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let connector = controller.connector()?;
-    let measure =
-        |namespace: &'static str, at_once| runtime.block_on(measure(connector.clone(), namespace, count, at_once));
-    let (alone, _) = measure("shop", 1)?;
-    let (baseline, _) = measure("beside", 1)?;
-    let (crowd, took) = measure("shop", at_once)?;
+    let inject = Question::inject("shop");
+    let answer = runtime.block_on(inject.ask(&connector))?;
+    let order = Question::order(&answer)?;
+    let measure = |question: &Question, at_once| {
+        runtime.block_on(measure(connector.clone(), Arc::new(question.clone()), count, at_once))
+    };
+    let (alone, _) = measure(&inject, 1)?;
+    let (baseline, _) = measure(&Question::inject("beside"), 1)?;
+    let (looked_at, _) = measure(&order, 1)?;
+    let (crowd, took) = measure(&inject, at_once)?;
     let per_second = (count * at_once) as f64 / took.as_secs_f64();
     let ratio = alone.median().as_secs_f64() / baseline.median().as_secs_f64();
     Ok([
@@ -56,6 +62,7 @@ pub(crate) fn run(count: usize, at_once: usize) -> Result<String> {
         head(),
         row("injected", &alone),
         row("baseline: left as it is", &baseline),
+        row("its order looked at once more", &looked_at),
         row(&format!("injected, {at_once} at a time"), &crowd),
         format!("{per_second:.0} pods injected a second; ratio to the baseline, of medians: {ratio:.1}"),
         OSM.to_owned(),
@@ -76,18 +83,18 @@ fn head() -> String {
 
 async fn measure(
     connector: TlsConnector,
-    namespace: &'static str,
+    question: Arc<Question>,
     count: usize,
     at_once: usize,
 ) -> Result<(Figures, Duration)> {
     let begun = Instant::now();
     let askers = (0..at_once).map(|_| {
-        let connector = connector.clone();
+        let (connector, question) = (connector.clone(), Arc::clone(&question));
         tokio::spawn(async move {
             let mut measured = Vec::new();
             for _ in 0..count {
                 let begun = Instant::now();
-                ask(&connector, namespace).await?;
+                question.ask(&connector).await?;
                 measured.push(begun.elapsed());
             }
             anyhow::Ok(measured)
@@ -101,31 +108,61 @@ async fn measure(
     Ok((Figures::of(measured), begun.elapsed()))
 }
 
-async fn ask(connector: &TlsConnector, namespace: &str) -> Result<()> {
-    let stream = tokio::net::TcpStream::connect(WEBHOOK).await?;
-    let stream = connector.connect(ServerName::try_from("osm-controller.osm-system.svc")?, stream).await?;
-    let request = http::Request::post("/mutate-pod-creation").header("host", WEBHOOK);
-    let request = request.header("content-type", "application/json").body(review(namespace).into())?;
-    let limits = Limits { timeout: Duration::from_secs(20), ..Limits::default() };
-    let answer = exchange(stream, request, limits).await?;
-    let answer: Value = serde_json::from_slice(answer.body())?;
-    let is_patched = answer["response"]["patch"].is_string();
-    ensure!(is_patched == (namespace == "shop"), "an answer that was not expected: {answer}");
-    Ok(())
+/// What the API server asks.
+#[derive(Clone)]
+struct Question {
+    path: &'static str,
+    body: String,
+    /// Whether the answer changes the pod.
+    is_patched: bool,
 }
 
-fn review(namespace: &str) -> String {
+impl Question {
+    /// About a pod that is made in a namespace.
+    fn inject(namespace: &str) -> Question {
+        let body = review(namespace, &pod()).to_string();
+        Question { path: "/mutate-pod-creation", body, is_patched: namespace == "shop" }
+    }
+
+    /// About the pod that became of it.
+    fn order(answer: &Value) -> Result<Question> {
+        let patch = answer["response"]["patch"].as_str().context("the pod is not injected")?;
+        let patch = base64::engine::general_purpose::STANDARD.decode(patch)?;
+        let patch: json_patch::Patch = serde_json::from_slice(&patch)?;
+        let mut pod = pod();
+        json_patch::patch(&mut pod, &patch)?;
+        Ok(Question { path: "/validate", body: review("shop", &pod).to_string(), is_patched: false })
+    }
+
+    /// Asks on a connection of its own.
+    async fn ask(&self, connector: &TlsConnector) -> Result<Value> {
+        let stream = tokio::net::TcpStream::connect(WEBHOOK).await?;
+        let stream = connector.connect(ServerName::try_from("osm-controller.osm-system.svc")?, stream).await?;
+        let request = http::Request::post(self.path).header("host", WEBHOOK);
+        let request = request.header("content-type", "application/json").body(self.body.clone().into())?;
+        let limits = Limits { timeout: Duration::from_secs(20), ..Limits::default() };
+        let answer = exchange(stream, request, limits).await?;
+        let answer: Value = serde_json::from_slice(answer.body())?;
+        let is_expected =
+            answer["response"]["allowed"] == true && answer["response"]["patch"].is_string() == self.is_patched;
+        ensure!(is_expected, "an answer that was not expected: {answer}");
+        Ok(answer)
+    }
+}
+
+fn pod() -> Value {
     let probe = json!({"httpGet": {"path": "/ok", "port": 8080}});
     let container =
         json!({"name": "app", "image": "web:1", "ports": [{"containerPort": 8080}], "livenessProbe": probe});
-    let pod =
-        json!({"metadata": {"generateName": "web-", "labels": {"app": "web"}}, "spec": {"containers": [container]}});
+    json!({"metadata": {"generateName": "web-", "labels": {"app": "web"}}, "spec": {"containers": [container]}})
+}
+
+fn review(namespace: &str, pod: &Value) -> Value {
     json!({
         "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
         "request": {
             "uid": "u", "kind": {"group": "", "version": "v1", "kind": "Pod"}, "operation": "CREATE",
             "namespace": namespace, "object": pod}})
-    .to_string()
 }
 
 /// A controller that is stopped, and whose directory is removed, when this goes.

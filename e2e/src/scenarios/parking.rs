@@ -11,6 +11,7 @@ use super::manifests::{demo_pod, idle_pod, service, service_account, shop};
 use super::outage::Outage;
 use crate::Choice;
 use crate::lab::{Background, Lab, LoadCounts, Pod, wait_for};
+use crate::progress::Progress;
 
 /// New connections a second.
 const RATE: u32 = 500;
@@ -134,7 +135,9 @@ pub(super) fn kills_under_load(choice: &Choice) -> Result<String> {
     let mut chance = Chance(choice.seed);
     let load = Load::begin(&client, u32::try_from(PACE.as_millis())? * kills / 1000 + 4)?;
     let mut accepted = 0;
-    for _ in 0..kills {
+    let mut progress = Progress::new("kills", kills);
+    for done in 0..kills {
+        progress.done(done);
         let before = client.envoy_process()?;
         pause(chance.below(PAUSE_MS));
         accepted += client.signal_envoy("KILL")?;
@@ -169,7 +172,9 @@ pub(super) fn hangs_under_load(choice: &Choice) -> Result<String> {
     let mut chance = Chance(choice.seed);
     let load = Load::begin(&client, u32::try_from(PACE.as_millis())? * hangs / 1000 * 2 + 4)?;
     let (mut accepted, mut longest) = (0, Duration::ZERO);
-    for _ in 0..hangs {
+    let mut progress = Progress::new("hangs", hangs);
+    for done in 0..hangs {
+        progress.done(done);
         let before = client.envoy_process()?;
         pause(chance.below(PAUSE_MS));
         accepted += client.signal_envoy("STOP")?;
@@ -202,7 +207,10 @@ pub(super) fn hand_overs(choice: &Choice) -> Result<String> {
     let client = lab.pod("shop/client");
     let name = "osm_sidecar_hand_overs_total{direction=\"outbound\"}";
     let (mut tried, mut carried) = (0, 0);
-    for round in 1..=sample(choice) {
+    let rounds = sample(choice);
+    let mut progress = Progress::new("hand-overs", rounds);
+    for round in 1..=rounds {
+        progress.done(round - 1);
         let (before, handed_over) = (client.envoy_process()?, client.agent_stat(name)?);
         wait_for("nobody is connected", || {
             let accepted = client.signal_envoy("CONT")?;
@@ -220,8 +228,7 @@ pub(super) fn hand_overs(choice: &Choice) -> Result<String> {
     }
     ensure!(carried > 0, "the agent carried none of {tried} connections: nothing is proved");
     Ok(format!(
-        "{} hand-overs, {tried} connections, {carried} of them by way of the agent; none refused, none reset",
-        sample(choice)
+        "{rounds} hand-overs, {tried} connections, {carried} of them by way of the agent; none refused, none reset"
     ))
 }
 

@@ -16,6 +16,7 @@ use super::chance::Chance;
 use super::open_shop;
 use crate::Choice;
 use crate::lab::{Lab, LoadCounts, Startup, wait_for};
+use crate::progress::Progress;
 use shared::SharedFault;
 use start::Start;
 
@@ -48,7 +49,9 @@ pub(super) fn starts_with_random_faults(choice: &Choice) -> Result<String> {
     let count = if choice.is_alone { choice.count } else { SAMPLE };
     // A short run has each fault too.
     let batch = BATCH.min(count.div_ceil(SharedFault::ALL.len() as u32)).max(1);
+    let mut progress = Progress::new("starts", count);
     for number in 0..count.div_ceil(batch) {
+        progress.done(number * batch);
         let fault = SharedFault::ALL[number as usize % SharedFault::ALL.len()];
         let first = number * batch;
         let starts = (first..count.min(first + batch)).map(|number| Start::by_chance(number, &mut chance)).collect();

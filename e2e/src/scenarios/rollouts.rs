@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use super::manifests::{mesh_namespace, service, service_account};
 use crate::Choice;
 use crate::lab::{Lab, LoadCounts, Log, wait_for};
+use crate::progress::Progress;
 
 /// Roll-outs of a run that is not asked for more; each takes a few seconds.
 const SAMPLE: u32 = 6;
@@ -52,7 +53,10 @@ fn roll(choice: &Choice, server: &str) -> Result<String> {
     let mut clients = Clients::default();
     clients.look(&lab)?;
     let mut took = Vec::new();
-    for round in 1..=rounds(choice) {
+    let rounds = rounds(choice);
+    let mut progress = Progress::new("roll-outs", rounds);
+    for round in 1..=rounds {
+        progress.done(round - 1);
         let name = if round % 2 == 1 { "server" } else { "client" };
         let full_name = format!("shop/{name}");
         let before = names(&lab, &full_name)?;
