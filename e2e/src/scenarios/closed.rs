@@ -35,7 +35,7 @@ impl<'a> Opened<'a> {
     /// Nobody looks at the order.
     pub(super) fn without_a_look_at_the_order(lab: &'a Lab) -> Result<Opened<'a>> {
         let mut opened = Opened { lab, changes: Vec::new() };
-        let no_pod = json!({"matchLabels": {"e2e": "no pod has this"}});
+        let no_pod = json!({"matchLabels": {"e2e": "nobody"}});
         opened.change(LOOKS_AT_THE_ORDER, "objectSelector", no_pod)?;
         Ok(opened)
     }

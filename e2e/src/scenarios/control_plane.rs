@@ -156,7 +156,7 @@ pub(super) fn who_cannot_be_meshed_is_told(choice: &Choice) -> Result<String> {
     lab.wait_ready("quiet/ignored")?;
     lab.wait_ready("shop/unasked")?;
     let said = events_of(&lab, "unasked")?;
-    ensure!(!said.contains("mesh"), "who did not ask for the mesh is told of it: {said}");
+    ensure!(!said.contains("outside of the mesh"), "who did not ask for the mesh is told of it: {said}");
     Ok(String::new())
 }
 
