@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use osm_runtime::clock;
+use osm_testkit::Progress;
 use serde_json::Value;
 
 use crate::figures::Figures;
@@ -59,7 +60,9 @@ pub(crate) fn run(count: usize, is_cluster: bool) -> Result<String> {
     ensure!(count > 0, "--count must be 1 or more");
     let place = Place::up(is_cluster)?;
     let mut starts: BTreeMap<&str, Vec<Start>> = BTreeMap::new();
+    let mut progress = Progress::new("rounds", u32::try_from(count)?);
     for round in 0..count {
+        progress.done(u32::try_from(round)?);
         for shape in &SHAPES {
             let start = measure(&place, shape, round).with_context(|| format!("a pod of shape {}", shape.name))?;
             starts.entry(shape.name).or_default().push(start);

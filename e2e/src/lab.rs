@@ -301,6 +301,11 @@ impl Lab {
         self.service(service)?.cluster_ip.context("it has no address")
     }
 
+    /// The URL of a service by `namespace/name`, with its address.
+    pub(crate) fn url(&self, service: &str) -> Result<String> {
+        Ok(format!("http://{}/", self.cluster_ip(service)?))
+    }
+
     /// The IPv6 address of a service by `namespace/name`, as it stands in a URL.
     pub(crate) fn cluster_ipv6(&self, service: &str) -> Result<String> {
         let found = self.service(service)?;

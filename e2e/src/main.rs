@@ -4,7 +4,6 @@
 //! took, and ends with a line of counts.
 
 mod lab;
-mod progress;
 mod scenarios;
 
 use std::process::ExitCode;

@@ -108,10 +108,10 @@ impl<'a> Pod<'a> {
     }
 
     /// Sends a signal to the pod's Envoy. The answer is how many of the connections that were redirected to it somebody
-    /// had accepted at that moment: Envoy is made to stand still while they are counted.
+    /// had accepted at that moment: Envoy is made to stand still while they are counted. The agent may end it first for that.
     pub(crate) fn signal_envoy(&self, signal: &str) -> Result<u64> {
         let process = self.envoy_process()?;
-        let script = format!("kill -STOP {process} && n=$({ACCEPTED}); kill -{signal} {process} && echo $n");
+        let script = format!("kill -STOP {process} || exit; n=$({ACCEPTED}); kill -{signal} {process} 2>&-; echo $n");
         match self.lab.place() {
             Place::Machine => {
                 self.count_in_namespaces(&self.lab.machine()?.first_process(self.name)?, &["--net", "--pid"], &script)

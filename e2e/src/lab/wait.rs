@@ -9,19 +9,21 @@ use anyhow::{Context, Result};
 /// In seconds. Nothing that a scenario waits for takes longer on two busy cores.
 static DEADLINE: AtomicU64 = AtomicU64::new(60);
 
-/// Between two looks; each look may start a process.
+/// Between two looks, at least. Each look may start a process, so that it is not more often than every other moment that
+/// one runs.
 const INTERVAL: Duration = Duration::from_millis(30);
 
 /// Looks until the look succeeds; after the deadline, the error of the last look.
 pub(crate) fn wait_for<T>(what: &str, mut look: impl FnMut() -> Result<T>) -> Result<T> {
     let (start, deadline) = (Instant::now(), DEADLINE.load(Ordering::Relaxed));
     loop {
+        let begun = Instant::now();
         match look() {
             Ok(found) => return Ok(found),
             Err(error) if start.elapsed() > Duration::from_secs(deadline) => {
                 return Err(error).with_context(|| format!("waited {deadline} s until {what}"));
             }
-            Err(_) => std::thread::park_timeout(INTERVAL),
+            Err(_) => std::thread::park_timeout(INTERVAL.max(begun.elapsed())),
         }
     }
 }

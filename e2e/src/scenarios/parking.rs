@@ -4,6 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use osm_testkit::Progress;
 
 use super::chance::Chance;
 use super::hold::number_after;
@@ -11,7 +12,6 @@ use super::manifests::{demo_pod, idle_pod, service, service_account, shop};
 use super::outage::Outage;
 use crate::Choice;
 use crate::lab::{Background, Lab, LoadCounts, Pod, wait_for};
-use crate::progress::Progress;
 
 /// New connections a second.
 const RATE: u32 = 500;
@@ -33,21 +33,21 @@ const HANG_LIMIT: Duration = Duration::from_millis(1500);
 
 /// Two services of the same pod, each asked half as often: the kernel keeps the port of a closed connection for a minute,
 /// and has no more than 28,000 for one destination.
-const URLS: [&str; 2] = ["http://server.shop/", "http://second.shop/"];
+const SERVICES: [&str; 2] = ["shop/server", "shop/second"];
 
 /// New connections at the whole rate.
 struct Load(Vec<Background>);
 
 impl Load {
-    fn start(client: &Pod<'_>, seconds: u32) -> Result<Load> {
-        let each = RATE / URLS.len() as u32;
-        Ok(Load(URLS.iter().map(|url| client.load(url, each, seconds)).collect::<Result<_>>()?))
+    fn start(client: &Pod<'_>, urls: &[String], seconds: u32) -> Result<Load> {
+        let each = RATE / urls.len() as u32;
+        Ok(Load(urls.iter().map(|url| client.load(url, each, seconds)).collect::<Result<_>>()?))
     }
 
     /// A load that has begun.
-    fn begin(client: &Pod<'_>, seconds: u32) -> Result<Load> {
+    fn begin(client: &Pod<'_>, urls: &[String], seconds: u32) -> Result<Load> {
         let before = client.requests()?;
-        let load = Load::start(client, seconds)?;
+        let load = Load::start(client, urls, seconds)?;
         client.wait_for_requests(before + 100)?;
         Ok(load)
     }
@@ -71,16 +71,18 @@ impl Load {
     }
 }
 
-/// The shop, with the second service.
-fn open_busy_shop(choice: &Choice) -> Result<Lab> {
+/// The shop, with the second service, and where the two are: by address, since to resolve a name each time would be a load
+/// of its own.
+fn open_busy_shop(choice: &Choice) -> Result<(Lab, Vec<String>)> {
     let second = service("shop", "second", "{name: http, port: 80, targetPort: 8080}");
     let lab = Lab::up(choice, &[shop(), second.replace("{app: second}", "{app: server}")].concat())?;
     lab.wait_ready("shop/server")?;
     lab.wait_ready("shop/client")?;
-    for url in URLS {
+    let urls = SERVICES.iter().map(|service| lab.url(service)).collect::<Result<Vec<_>>>()?;
+    for url in &urls {
         wait_for("the server answers", || lab.pod("shop/client").get(url))?;
     }
-    Ok(lab)
+    Ok((lab, urls))
 }
 
 pub(super) fn connections_are_taken_at_once(choice: &Choice) -> Result<String> {
@@ -92,7 +94,7 @@ pub(super) fn connections_are_taken_at_once(choice: &Choice) -> Result<String> {
     let lab = Lab::up(choice, &[shop(), greeter.concat()].concat())?;
     lab.wait_ready("shop/server")?;
     lab.wait_ready("shop/greeter")?;
-    let Parked { connect_ms, total_ms, heard } = park_through_an_outage(&lab, URLS[0])?;
+    let Parked { connect_ms, total_ms, heard } = park_through_an_outage(&lab, "http://server.shop/")?;
     ensure!(connect_ms < 500, "connect() took {connect_ms} ms: the agent did not take the connection");
     ensure!(total_ms > connect_ms, "it was not parked: the answer took {total_ms} ms");
     Ok(format!("connect() took {connect_ms} ms, the answer {total_ms} ms; {}", heard.trim_end()))
@@ -128,12 +130,12 @@ pub(super) fn park_through_an_outage(lab: &Lab, url: &str) -> Result<Parked> {
 }
 
 pub(super) fn kills_under_load(choice: &Choice) -> Result<String> {
-    let lab = open_busy_shop(choice)?;
+    let (lab, urls) = open_busy_shop(choice)?;
     let client = lab.pod("shop/client");
-    let quiet = Load::start(&client, 5)?.counts()?;
+    let quiet = Load::start(&client, &urls, 5)?.counts()?;
     let kills = sample(choice);
     let mut chance = Chance(choice.seed);
-    let load = Load::begin(&client, u32::try_from(PACE.as_millis())? * kills / 1000 + 4)?;
+    let load = Load::begin(&client, &urls, u32::try_from(PACE.as_millis())? * kills / 1000 + 4)?;
     let mut accepted = 0;
     let mut progress = Progress::new("kills", kills);
     for done in 0..kills {
@@ -166,11 +168,11 @@ pub(super) fn kills_under_load(choice: &Choice) -> Result<String> {
 }
 
 pub(super) fn hangs_under_load(choice: &Choice) -> Result<String> {
-    let lab = open_busy_shop(choice)?;
+    let (lab, urls) = open_busy_shop(choice)?;
     let client = lab.pod("shop/client");
     let hangs = sample(choice);
     let mut chance = Chance(choice.seed);
-    let load = Load::begin(&client, u32::try_from(PACE.as_millis())? * hangs / 1000 * 2 + 4)?;
+    let load = Load::begin(&client, &urls, u32::try_from(PACE.as_millis())? * hangs / 1000 * 2 + 4)?;
     let (mut accepted, mut longest) = (0, Duration::ZERO);
     let mut progress = Progress::new("hangs", hangs);
     for done in 0..hangs {
@@ -203,7 +205,7 @@ pub(super) fn hangs_under_load(choice: &Choice) -> Result<String> {
 }
 
 pub(super) fn hand_overs(choice: &Choice) -> Result<String> {
-    let lab = open_busy_shop(choice)?;
+    let (lab, urls) = open_busy_shop(choice)?;
     let client = lab.pod("shop/client");
     let name = "osm_sidecar_hand_overs_total{direction=\"outbound\"}";
     let (mut tried, mut carried) = (0, 0);
@@ -218,7 +220,7 @@ pub(super) fn hand_overs(choice: &Choice) -> Result<String> {
             Ok(())
         })?;
         client.signal_envoy("KILL")?;
-        let load = Load::start(&client, HAND_OVER_SECONDS)?;
+        let load = Load::start(&client, &urls, HAND_OVER_SECONDS)?;
         client.wait_for_another_envoy(&before)?;
         let counts = load.counts()?;
         ensure!(counts.ok == counts.tried, "hand-over {round}: {counts:?}");

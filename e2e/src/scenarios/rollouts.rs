@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use osm_testkit::Progress;
 
 use super::manifests::{mesh_namespace, service, service_account};
 use crate::Choice;
 use crate::lab::{Lab, LoadCounts, Log, wait_for};
-use crate::progress::Progress;
 
 /// Roll-outs of a run that is not asked for more; each takes a few seconds.
 const SAMPLE: u32 = 6;
@@ -31,20 +31,18 @@ pub(super) fn rolling_updates_of_programs_that_drop_everything(choice: &Choice) 
 }
 
 fn roll(choice: &Choice, server: &str) -> Result<String> {
-    let deployment = |name: &str, revision| match name {
-        "client" => client(revision),
-        _ => with_container(name, revision, server),
-    };
+    let server = |revision| with_container("server", revision, server);
     let first = [
         mesh_namespace("shop"),
         service_account("shop", "server"),
         service_account("shop", "client"),
         service("shop", "server", "{name: http, port: 80, targetPort: 8080}"),
-        deployment("server", 0),
+        server(0),
     ];
     // Clients that were there before the first server would be answered that there is none.
     let lab = Lab::up(choice, &first.concat())?;
-    lab.apply(&deployment("client", 0))?;
+    let url = lab.url("shop/server")?;
+    lab.apply(&client(0, &url))?;
     wait_for("the clients are ready", || {
         let pods = lab.pods_of("shop/client")?;
         ensure!(pods.len() == REPLICAS && pods.iter().all(|pod| pod.ready), "{pods:?}");
@@ -57,21 +55,21 @@ fn roll(choice: &Choice, server: &str) -> Result<String> {
     let mut progress = Progress::new("roll-outs", rounds);
     for round in 1..=rounds {
         progress.done(round - 1);
-        let name = if round % 2 == 1 { "server" } else { "client" };
-        let full_name = format!("shop/{name}");
-        let before = names(&lab, &full_name)?;
+        let (full_name, deployment) =
+            if round % 2 == 1 { ("shop/server", server(round)) } else { ("shop/client", client(round, &url)) };
+        let before = names(&lab, full_name)?;
         let start = Instant::now();
-        lab.apply(&deployment(name, round))?;
+        lab.apply(&deployment)?;
         wait_for(&format!("roll-out {round}, of {full_name}, is finished"), || {
             clients.look(&lab)?;
-            let pods = lab.pods_of(&full_name)?;
+            let pods = lab.pods_of(full_name)?;
             let is_new = |name: &str| !before.contains(name);
             ensure!(pods.len() == REPLICAS && pods.iter().all(|pod| pod.ready && is_new(&pod.full_name())), "{pods:?}");
             Ok(())
         })?;
         took.push(start.elapsed());
     }
-    lab.delete(&deployment("client", 0))?;
+    lab.delete(&client(0, &url))?;
     wait_for("the last clients are gone", || {
         let left = names(&lab, "shop/client")?;
         ensure!(left.is_empty(), "left: {left:?}");
@@ -140,9 +138,10 @@ fn names(lab: &Lab, deployment: &str) -> Result<BTreeSet<String>> {
     Ok(lab.pods_of(deployment)?.iter().map(|pod| pod.full_name()).collect())
 }
 
-fn client(revision: u32) -> String {
+/// They ask by address: to resolve a name for each request would be a load of its own.
+fn client(revision: u32, url: &str) -> String {
     let rate = REQUESTS_PER_SECOND / REPLICAS;
-    let load = format!("args: [load, 'http://server.shop/', --rate, '{rate}', --seconds, '86400']");
+    let load = format!("args: [load, '{url}', --rate, '{rate}', --seconds, '86400']");
     with_container("client", revision, &load)
 }
 
