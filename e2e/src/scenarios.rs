@@ -195,6 +195,12 @@ pub(crate) const ALL: &[Scenario] = &[
         run: hold::envoy_killed_under_load,
     },
     Scenario {
+        name: "envoy-killed-behind-a-filter",
+        shows: "the same in a pod with the container runtime's filter of system calls",
+        places: IN_A_CLUSTER,
+        run: hold::envoy_killed_behind_a_filter,
+    },
+    Scenario {
         name: "sidecar-killed-under-load",
         shows: "the whole sidecar container is killed under load, in every shape: no connection is refused",
         places: EVERYWHERE,

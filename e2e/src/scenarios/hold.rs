@@ -1,12 +1,14 @@
 //! The hold: a connection that the proxy cannot take yet waits instead of being refused.
 
+use std::fs;
+
 use anyhow::{Context, Result, bail, ensure};
 
 use super::manifests::{once_pod, shop};
 use super::open_shop;
 use super::shapes::SHAPES;
 use crate::Choice;
-use crate::lab::{Lab, LoadCounts, PodStatus, wait_for};
+use crate::lab::{Lab, LoadCounts, Pod, PodStatus, wait_for};
 
 /// Pods started together; more only measures how slow two cores are.
 const BATCH: u32 = 10;
@@ -66,8 +68,21 @@ pub(super) fn once_without_hold(choice: &Choice) -> Result<String> {
 }
 
 pub(super) fn envoy_killed_under_load(choice: &Choice) -> Result<String> {
-    let lab = open_shop(choice)?;
+    kill_under_load(&open_shop(choice)?.pod("shop/client"))
+}
+
+/// As where the kubelet is told `--seccomp-default`, or the pod asks for it.
+pub(super) fn envoy_killed_behind_a_filter(choice: &Choice) -> Result<String> {
+    let filtered = "  securityContext: {seccompProfile: {type: RuntimeDefault}}\n  serviceAccountName: client";
+    let lab = Lab::up(choice, &shop().replace("  serviceAccountName: client", filtered))?;
     let client = lab.pod("shop/client");
+    wait_for("the server answers", || client.get("http://server.shop/"))?;
+    let status = fs::read_to_string(format!("/proc/{}/status", client.envoy_process()?)).context("looking at Envoy")?;
+    ensure!(status.contains("\nSeccomp:\t2\n"), "no filter is in force: {status}");
+    kill_under_load(&client)
+}
+
+fn kill_under_load(client: &Pod<'_>) -> Result<String> {
     let load = client.load("http://server.shop/", 200, 8)?;
     let mut kills = 0;
     client.wait_for_requests(client.requests()? + 100)?;
