@@ -26,6 +26,7 @@ const NEEDS: &[Need] = &[
     (Layer::Parking, "connections-are-taken-at-once", &["are parked"]),
     (Layer::Hold, "sidecar-killed-under-load", &["refused: "]),
     (Layer::Hold, "starts-with-random-faults", &["refused: "]),
+    (Layer::Hold, "nothing-starts-half", &["its application did not wait"]),
     (Layer::Parking, "kills-under-load", &["the others were lost", "LoadCounts { "]),
     (Layer::LastGood, "sidecar-killed-without-controller", &["last-good.state: No such file"]),
     (Layer::Pulse, "hangs-under-load", &["another Envoy is programmed"]),
