@@ -41,6 +41,7 @@ pub(super) fn the_controller_may_do_only_its_work(choice: &Choice) -> Result<Str
 pub(super) fn without_a_controller_nothing_starts_bare(choice: &Choice) -> Result<String> {
     let lab = open_shop(choice)?;
     let _back_at_the_end = Scaled::away(&lab)?;
+    only_closed_webhooks_keep_it_away(&lab)?;
     let deployment = "---
 apiVersion: apps/v1
 kind: Deployment
@@ -60,7 +61,6 @@ spec:
         Ok(said)
     })?;
     ensure!(lab.pods_of("shop/late")?.is_empty(), "a pod of the mesh was made while nobody could inject it");
-    is_bare_where_webhooks_fail_open(&lab)?;
     let reason = said.lines().rev().find(|line| line.contains("FailedCreate")).unwrap_or_default().trim().to_owned();
 
     let outside = [plain_namespace("plain"), service_account("plain", "idle"), idle_pod("plain", "idle")];
@@ -78,15 +78,19 @@ spec:
     Ok(format!("meanwhile Kubernetes said: {reason}"))
 }
 
-/// Nothing but the webhooks' failure policy keeps such a pod away.
-fn is_bare_where_webhooks_fail_open(lab: &Lab) -> Result<()> {
+/// Nothing but the webhooks' failure policy keeps a pod without a sidecar away.
+fn only_closed_webhooks_keep_it_away(lab: &Lab) -> Result<()> {
     let pod = idle_pod("shop", "bare").replace("serviceAccountName: bare", "serviceAccountName: client");
-    let refused = lab.dry_run(&pod);
-    ensure!(refused.is_err(), "it would be made: {refused:?}");
-    let _opened = Opened::fail_open(lab)?;
-    wait_for("a pod is made without its sidecar", || {
+    let opened = Opened::fail_open(lab)?;
+    wait_for("a pod would be made without its sidecar", || {
         let made = lab.dry_run(&pod)?;
         ensure!(!made.contains("osm-init"), "it has one: {made}");
+        Ok(())
+    })?;
+    drop(opened);
+    wait_for("it would not be made", || {
+        let refused = lab.dry_run(&pod);
+        ensure!(refused.is_err(), "it would: {refused:?}");
         Ok(())
     })
 }
