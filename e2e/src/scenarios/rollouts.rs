@@ -1,5 +1,6 @@
 //! Deployments are replaced, pod by pod, while their clients go on asking.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
@@ -117,10 +118,9 @@ impl Clients {
     fn look(&mut self, lab: &Lab) -> Result<()> {
         // One that does not run yet says nothing.
         for pod in lab.pods_of("shop/client")?.iter().filter(|pod| pod.ready) {
-            let name = pod.full_name();
-            if !self.0.contains_key(&name) {
-                let log = lab.log_to_its_end(&name, "main")?;
-                self.0.insert(name, log);
+            if let Entry::Vacant(new) = self.0.entry(pod.full_name()) {
+                let log = lab.log_to_its_end(new.key(), "main")?;
+                new.insert(log);
             }
         }
         Ok(())
