@@ -21,8 +21,7 @@ const SAMPLE: usize = 2;
 const NEEDS: &[Need] = &[
     (Layer::Hold, "once-with-hold", &["Connection refused"]),
     (Layer::Hold, "envoy-killed-under-load", &["refused: "]),
-    // The application may be over before anybody has asked what its pod waits for.
-    (Layer::Hold, "a-new-pod-waits-for-the-controller", &["Connection refused", "once ended with exit code 1"]),
+    (Layer::Hold, "a-new-pod-waits-for-the-controller", &["its application did not wait"]),
     (Layer::Parking, "connections-are-taken-at-once", &["are parked"]),
     (Layer::Hold, "sidecar-killed-under-load", &["refused: "]),
     (Layer::Hold, "starts-with-random-faults", &["refused: "]),

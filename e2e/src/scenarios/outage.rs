@@ -24,6 +24,8 @@ pub(super) fn a_new_pod_waits_for_the_controller(choice: &Choice) -> Result<Stri
     let lab = open_shop(choice)?;
     let outage = Outage::begin_with_pod(&lab, "late", &once_pod("late", ""))?;
     let missing = wait_for("the new pod says that it waits for the controller", || {
+        let pod = lab.wait_for("shop/late", "there", |_| true)?;
+        ensure!(pod.exit_code("once").is_none(), "its application did not wait: {}", lab.logs("shop/late", "once")?);
         let startup = lab.startup_of("shop/late")?;
         let first = startup.missing.iter().find(|item| item.owner.contains("osm-controller"));
         Ok(first.with_context(|| format!("nothing is missing from osm-controller: {startup:?}"))?.clone())
