@@ -48,9 +48,7 @@ pub(crate) fn run(count: usize, at_once: usize) -> Result<String> {
     let inject = Question::inject("shop");
     let answer = runtime.block_on(inject.ask(&connector))?;
     let order = Question::order(&answer)?;
-    let measure = |question: &Question, at_once| {
-        runtime.block_on(measure(connector.clone(), Arc::new(question.clone()), count, at_once))
-    };
+    let measure = |question: &Question, at_once| runtime.block_on(measure(&connector, question, count, at_once));
     let (alone, _) = measure(&inject, 1)?;
     let (baseline, _) = measure(&Question::inject("beside"), 1)?;
     let (looked_at, _) = measure(&order, 1)?;
@@ -82,14 +80,14 @@ fn head() -> String {
 }
 
 async fn measure(
-    connector: TlsConnector,
-    question: Arc<Question>,
+    connector: &TlsConnector,
+    question: &Question,
     count: usize,
     at_once: usize,
 ) -> Result<(Figures, Duration)> {
     let begun = Instant::now();
     let askers = (0..at_once).map(|_| {
-        let (connector, question) = (connector.clone(), Arc::clone(&question));
+        let (connector, question) = (connector.clone(), question.clone());
         tokio::spawn(async move {
             let mut measured = Vec::new();
             for _ in 0..count {
@@ -120,7 +118,7 @@ struct Question {
 impl Question {
     /// About a pod that is made in a namespace.
     fn inject(namespace: &str) -> Question {
-        let body = review(namespace, &pod()).to_string();
+        let body = review(namespace, &pod());
         Question { path: "/mutate-pod-creation", body, is_patched: namespace == "shop" }
     }
 
@@ -131,7 +129,7 @@ impl Question {
         let patch: json_patch::Patch = serde_json::from_slice(&patch)?;
         let mut pod = pod();
         json_patch::patch(&mut pod, &patch)?;
-        Ok(Question { path: "/validate", body: review("shop", &pod).to_string(), is_patched: false })
+        Ok(Question { path: "/validate", body: review("shop", &pod), is_patched: false })
     }
 
     /// Asks on a connection of its own.
@@ -157,12 +155,13 @@ fn pod() -> Value {
     json!({"metadata": {"generateName": "web-", "labels": {"app": "web"}}, "spec": {"containers": [container]}})
 }
 
-fn review(namespace: &str, pod: &Value) -> Value {
+fn review(namespace: &str, pod: &Value) -> String {
     json!({
         "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview",
         "request": {
             "uid": "u", "kind": {"group": "", "version": "v1", "kind": "Pod"}, "operation": "CREATE",
             "namespace": namespace, "object": pod}})
+    .to_string()
 }
 
 /// A controller that is stopped, and whose directory is removed, when this goes.

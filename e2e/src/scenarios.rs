@@ -444,7 +444,12 @@ pub(crate) const ALL: &[Scenario] = &[
 
 /// A lab with the shop in it, whose client has been answered by its server.
 fn open_shop(choice: &Choice) -> Result<Lab> {
-    let lab = Lab::up(choice, &manifests::shop())?;
+    open(choice, &manifests::shop())
+}
+
+/// The same with manifests among which the shop is.
+fn open(choice: &Choice, manifests: &str) -> Result<Lab> {
+    let lab = Lab::up(choice, manifests)?;
     lab.wait_ready("shop/server")?;
     lab.wait_ready("shop/client")?;
     wait_for("the server answers", || lab.pod("shop/client").get("http://server.shop/"))?;

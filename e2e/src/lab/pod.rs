@@ -172,10 +172,7 @@ impl<'a> Pod<'a> {
     /// Runs a command of this machine in the pod's network.
     pub(crate) fn in_network(&self, command: &[&str]) -> Result<String> {
         match self.lab.place() {
-            Place::Machine => {
-                let agent = self.lab.machine()?.first_process(self.name)?;
-                self.lab.node(&[&["nsenter", "--target", &agent, "--net", "--"], command].concat())?.success()
-            }
+            Place::Machine => self.in_namespaces(&self.lab.machine()?.first_process(self.name)?, &["--net"], command),
             // This machine sees the processes of the cluster, but not through its node.
             Place::Cluster => {
                 let agent = self.lab.driver().process(self.name, "osm-sidecar")?;
@@ -184,12 +181,14 @@ impl<'a> Pod<'a> {
         }
     }
 
-    /// Runs a script in some of the sidecar's namespaces. From outside, because in some shapes nobody inside may signal its
-    /// processes, and nobody inside ends the first one.
+    /// Runs a command of this machine in some of the sidecar's namespaces; on a machine only. From outside, because in some
+    /// shapes nobody inside may signal its processes, and nobody inside ends the first one.
+    fn in_namespaces(&self, agent: &str, namespaces: &[&str], command: &[&str]) -> Result<String> {
+        self.lab.node(&[&["nsenter", "--target", agent], namespaces, &["--"], command].concat())?.success()
+    }
+
     fn count_in_namespaces(&self, agent: &str, namespaces: &[&str], script: &str) -> Result<u64> {
-        let enter = [&["nsenter", "--target", agent], namespaces, &["--", "sh", "-c", script]].concat();
-        let counted = self.lab.node(&enter)?.success()?;
-        number(&counted)
+        number(&self.in_namespaces(agent, namespaces, &["sh", "-c", script])?)
     }
 
     /// What the pod's agent says when it is asked whether it is programmed, and whether it is.

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 
 use super::closed::Opened;
-use super::manifests::{demo_pod, idle_pod, mesh_namespace, plain_namespace, service_account};
+use super::manifests::{IDLE, container_pod, demo_pod, idle_pod, mesh_namespace, plain_namespace, service_account};
 use super::open_shop;
 use crate::Choice;
 use crate::lab::{Lab, LoadCounts, wait_for};
@@ -80,7 +80,7 @@ spec:
 
 /// Nothing but the webhooks' failure policy keeps a pod without a sidecar away.
 fn only_closed_webhooks_keep_it_away(lab: &Lab) -> Result<()> {
-    let pod = idle_pod("shop", "bare").replace("serviceAccountName: bare", "serviceAccountName: client");
+    let pod = container_pod("bare", "", IDLE);
     let opened = Opened::fail_open(lab)?;
     wait_for("a pod would be made without its sidecar", || {
         let made = lab.dry_run(&pod)?;
@@ -127,21 +127,23 @@ pub(super) fn either_of_two_controllers_may_die(choice: &Choice) -> Result<Strin
 /// Who asked for the mesh and cannot have it runs without, and its user is told.
 pub(super) fn who_cannot_be_meshed_is_told(choice: &Choice) -> Result<String> {
     let lab = open_shop(choice)?;
-    let on_host = |name: &str| {
-        demo_pod("shop", name, name, "serve, --port, '18080'")
-            .replace("  serviceAccountName", "  hostNetwork: true\n  serviceAccountName")
-            .replace(&format!("serviceAccountName: {name}"), "serviceAccountName: client")
+    let on_host = |port: u16| {
+        format!(
+            "  hostNetwork: true
+  containers:
+    - {{name: main, image: osm-demo, args: [serve, --port, '{port}']}}
+"
+        )
     };
     // One whose user did not ask for the mesh is told nothing, so that being told proves something.
-    let unasked = on_host("unasked")
-        .replace("  labels:", "  annotations: {openservicemesh.io/sidecar-injection: disabled}\n  labels:")
-        .replace("18080", "18081");
-    let on_windows =
-        idle_pod("shop", "on-windows").replace("serviceAccountName: on-windows", "serviceAccountName: client");
-    let on_windows = on_windows.replace("  serviceAccountName", "  os: {name: windows}\n  serviceAccountName");
+    let pods = [
+        container_pod("on-host", "", &on_host(18080)),
+        container_pod("unasked", "openservicemesh.io/sidecar-injection: disabled", &on_host(18081)),
+        container_pod("on-windows", "", &format!("  os: {{name: windows}}\n{IDLE}")),
+    ];
     let ignored = mesh_namespace("quiet").replace("osm}", "osm, openservicemesh.io/ignore: 'true'}");
     let in_ignored = [ignored, service_account("quiet", "ignored"), idle_pod("quiet", "ignored")];
-    lab.apply(&[on_host("on-host"), unasked, on_windows, in_ignored.concat()].concat())?;
+    lab.apply(&[pods.concat(), in_ignored.concat()].concat())?;
 
     for (pod, about, what) in [
         ("shop/on-host", "on-host", "hostNetwork: the pod has no network of its own"),

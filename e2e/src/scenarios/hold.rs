@@ -5,8 +5,8 @@ use std::fs;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::manifests::{once_pod, shop};
-use super::open_shop;
 use super::shapes::SHAPES;
+use super::{open, open_shop};
 use crate::Choice;
 use crate::lab::{Lab, LoadCounts, Pod, PodStatus, wait_for};
 
@@ -74,9 +74,8 @@ pub(super) fn envoy_killed_under_load(choice: &Choice) -> Result<String> {
 /// As where the kubelet is told `--seccomp-default`, or the pod asks for it.
 pub(super) fn envoy_killed_behind_a_filter(choice: &Choice) -> Result<String> {
     let filtered = "  securityContext: {seccompProfile: {type: RuntimeDefault}}\n  serviceAccountName: client";
-    let lab = Lab::up(choice, &shop().replace("  serviceAccountName: client", filtered))?;
+    let lab = open(choice, &shop().replace("  serviceAccountName: client", filtered))?;
     let client = lab.pod("shop/client");
-    wait_for("the server answers", || client.get("http://server.shop/"))?;
     let status = fs::read_to_string(format!("/proc/{}/status", client.envoy_process()?)).context("looking at Envoy")?;
     ensure!(status.contains("\nSeccomp:\t2\n"), "no filter is in force: {status}");
     kill_under_load(&client)

@@ -3,14 +3,13 @@
 use anyhow::{Context, Result, ensure};
 
 use super::manifests::{SMI_MODE, grant, once_pod, service_account, shop};
+use super::open;
 use super::outage::{IGNORANT_CONTROLLER, replace_controller, restore_controller, start_after};
 use crate::Choice;
 use crate::lab::{Lab, Place, PodStatus, wait_for};
 
 pub(super) fn nothing_starts_half(choice: &Choice) -> Result<String> {
-    let lab = Lab::up(choice, &[&shop(), SMI_MODE, &grant("client", "server")].concat())?;
-    lab.wait_ready("shop/client")?;
-    wait_for("the grant lets the client in", || lab.pod("shop/client").get("http://server.shop/"))?;
+    let lab = open(choice, &[&shop(), SMI_MODE, &grant("client", "server")].concat())?;
     if lab.place() == Place::Cluster {
         let silent = controller_silent(&lab)?;
         return Ok(format!("without a certificate: {silent}; served when it came"));

@@ -9,6 +9,7 @@ use osm_testkit::Progress;
 use super::chance::Chance;
 use super::hold::number_after;
 use super::manifests::{demo_pod, idle_pod, service, service_account, shop};
+use super::open;
 use super::outage::Outage;
 use crate::Choice;
 use crate::lab::{Background, Lab, LoadCounts, Pod, wait_for};
@@ -75,9 +76,7 @@ impl Load {
 /// of its own.
 fn open_busy_shop(choice: &Choice) -> Result<(Lab, Vec<String>)> {
     let second = service("shop", "second", "{name: http, port: 80, targetPort: 8080}");
-    let lab = Lab::up(choice, &[shop(), second.replace("{app: second}", "{app: server}")].concat())?;
-    lab.wait_ready("shop/server")?;
-    lab.wait_ready("shop/client")?;
+    let lab = open(choice, &[shop(), second.replace("{app: second}", "{app: server}")].concat())?;
     let urls = SERVICES.iter().map(|service| lab.url(service)).collect::<Result<Vec<_>>>()?;
     for url in &urls {
         wait_for("the server answers", || lab.pod("shop/client").get(url))?;

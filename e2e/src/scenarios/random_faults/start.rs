@@ -114,7 +114,7 @@ impl Start {
     /// outlives it.
     pub(super) fn counts(&self, lab: &Lab, shared: SharedFault) -> Result<LoadCounts> {
         let said = lab.log_to_its_end(&self.pod, "main")?.finish()?;
-        let counts = LoadCounts::in_output(&said)?;
+        let counts = LoadCounts::in_output(&said).with_context(|| format!("of {}", self.pod))?;
         self.check(&counts, shared).with_context(|| format!("{}\n{said}", self.describe()))?;
         Ok(counts)
     }
