@@ -63,6 +63,8 @@ pub struct Gate {
     is_open: bool,
     /// Whether it has ever been: then it does not wait for other services again.
     has_opened: bool,
+    /// How the last run of Envoy ended, until another answers: one that ends time and again says so all along.
+    ended: Option<Obstacle>,
 }
 
 impl Missing {
@@ -93,7 +95,8 @@ impl Gate {
     pub fn after(&self, facts: &Facts) -> Gate {
         let since: BTreeMap<Cause, Timestamp> = self.missing.iter().map(|m| (m.cause, m.since)).collect();
         let upstreams = upstreams(facts).filter(|_| !self.has_opened);
-        let missing: Vec<Missing> = lacks(facts, self.programmed_run)
+        let ended = self.ended_after(facts);
+        let missing: Vec<Missing> = lacks(facts, self.programmed_run, ended.as_ref())
             .into_iter()
             .chain(upstreams.map(|obstacle| (Cause::Upstream, obstacle)))
             .map(|(cause, Obstacle { reason, what })| {
@@ -107,7 +110,15 @@ impl Gate {
             Envoy::Running { run, .. } if is_open || (self.programmed_run == Some(run) && !has_ended) => Some(run),
             Envoy::Running { .. } | Envoy::Absent | Envoy::Unstartable(_) | Envoy::Ended { .. } => None,
         };
-        Gate { missing, programmed_run, is_open, has_opened: self.has_opened || is_open }
+        Gate { missing, programmed_run, is_open, has_opened: self.has_opened || is_open, ended }
+    }
+
+    fn ended_after(&self, facts: &Facts) -> Option<Obstacle> {
+        match &facts.envoy {
+            Envoy::Ended { why, is_hung } => Some(end(why, *is_hung)),
+            Envoy::Running { run, .. } if facts.answer_of(*run).is_some() => None,
+            Envoy::Running { .. } | Envoy::Absent | Envoy::Unstartable(_) => self.ended.clone(),
+        }
     }
 }
 
@@ -122,7 +133,7 @@ impl fmt::Display for Gate {
 }
 
 /// What is missing, in the order in which things happen.
-fn lacks(facts: &Facts, programmed_run: Option<u64>) -> Vec<(Cause, Obstacle)> {
+fn lacks(facts: &Facts, programmed_run: Option<u64>, ended: Option<&Obstacle>) -> Vec<(Cause, Obstacle)> {
     let mut lacks = Vec::new();
     lacks.extend(certificate(facts).map(|obstacle| (Cause::Certificate, obstacle)));
     let is_complete = facts.upstream.configuration.is_complete();
@@ -142,16 +153,14 @@ fn lacks(facts: &Facts, programmed_run: Option<u64>) -> Vec<(Cause, Obstacle)> {
             return lacks;
         }
         Envoy::Ended { why, is_hung } => {
-            let what = format!("Envoy {why}; it is started again");
-            let reason = if *is_hung { Reason::EnvoySilent } else { Reason::EnvoyEnded };
-            lacks.push((Cause::Process, obstacle(reason, what)));
+            lacks.push((Cause::Process, end(why, *is_hung).and("it is started again")));
             return lacks;
         }
     };
     if programmed_run == Some(run) {
         return lacks;
     }
-    let answer = facts.answer.as_ref().filter(|answer| answer.run == run);
+    let answer = facts.answer_of(run);
     match (&facts.session, answer) {
         (Some(session), _) => lacks.extend(unacknowledged(session, is_complete)),
         (None, Some(_)) => {
@@ -161,13 +170,20 @@ fn lacks(facts: &Facts, programmed_run: Option<u64>) -> Vec<(Cause, Obstacle)> {
         // Who says nothing at all cannot be expected to ask.
         (None, None) => {}
     }
-    match answer {
-        None => {
+    match (answer, ended) {
+        (Some(answer), _) => lacks.extend(warming(answer)),
+        (None, Some(ended)) => {
+            lacks.push((Cause::Process, ended.and("it has been started again and does not answer yet")));
+        }
+        (None, None) => {
             lacks.push((Cause::Answer, obstacle(Reason::EnvoySilent, "Envoy does not answer on its admin socket yet")));
         }
-        Some(answer) => lacks.extend(warming(answer)),
     }
     lacks
+}
+
+fn end(why: &str, is_hung: bool) -> Obstacle {
+    obstacle(if is_hung { Reason::EnvoySilent } else { Reason::EnvoyEnded }, format!("Envoy {why}"))
 }
 
 fn certificate(facts: &Facts) -> Option<Obstacle> {

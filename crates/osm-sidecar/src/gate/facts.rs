@@ -21,10 +21,17 @@ pub struct Facts {
     pub upstream: Upstream,
     /// The process.
     pub envoy: Envoy,
-    /// What this run of Envoy last said about itself, if it has.
+    /// What Envoy last said about itself, and which run of it, if any has.
     pub answer: Option<Answer>,
     /// What Envoy acknowledged over the stream that is open now, if one is.
     pub session: Option<Acknowledged>,
+}
+
+impl Facts {
+    /// What this run of Envoy said about itself, if it has.
+    pub(super) fn answer_of(&self, run: u64) -> Option<&Answer> {
+        self.answer.as_ref().filter(|answer| answer.run == run)
+    }
 }
 
 /// The workload certificate.
@@ -83,6 +90,13 @@ pub struct Obstacle {
     pub reason: Reason,
     /// What is in the way.
     pub what: String,
+}
+
+impl Obstacle {
+    /// The same with more to say.
+    pub(super) fn and(&self, more: &str) -> Obstacle {
+        Obstacle { reason: self.reason, what: format!("{}; {more}", self.what) }
+    }
 }
 
 /// The process.

@@ -245,6 +245,25 @@ fn when_envoy_dies_the_gate_closes_until_the_next_run_is_programmed() {
 }
 
 #[test]
+fn an_envoy_that_ends_time_and_again_says_so_until_it_answers() {
+    let silent = |run| Facts { envoy: Envoy::Running { run, pid: 42 }, answer: None, session: None, ..programmed() };
+    let ended = |second, is_hung| {
+        let envoy = Envoy::Ended { why: "exited with status 1".into(), is_hung };
+        Facts { now: at(second), envoy, ..silent(1) }
+    };
+    let reason = |gate: &Gate| gate.missing()[0].reason;
+    let first = Gate::default().after(&silent(1));
+    assert_eq!(reason(&first), Reason::EnvoySilent);
+    let again = first.after(&ended(1, false)).after(&Facts { now: at(2), ..silent(2) });
+    assert_eq!(again.to_string(), "Envoy exited with status 1; it has been started again and does not answer yet");
+    assert_eq!((reason(&again), again.missing()[0].since), (Reason::EnvoyEnded, at(1)));
+    assert_eq!(reason(&again.after(&ended(3, true)).after(&silent(3))), Reason::EnvoySilent);
+    let answered = again.after(&Facts { session: None, ..programmed() });
+    assert_eq!(reason(&answered), Reason::EnvoyUnacknowledged);
+    assert_eq!(reason(&answered.after(&silent(2))), Reason::EnvoySilent);
+}
+
+#[test]
 fn since_stays_while_the_words_change_and_starts_anew_after_it_was_there() {
     let mut facts = programmed();
     facts.identity = Identity::Asked;
