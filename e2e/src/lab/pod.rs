@@ -12,6 +12,9 @@ use super::{Background, Lab, Output, Place, Whose, run, wait_for};
 /// port, however many others there are. One that nobody has accepted has no inode.
 const ACCEPTED: &str = "ss -Htne state established state close-wait sport = :15001 | grep -vc 'ino:0 '";
 
+/// The same, and those that wait to be accepted.
+const ESTABLISHED: &str = "ss -Htn state established state close-wait sport = :15001 | wc -l";
+
 /// A function of the shell: how many connections to somebody in the pod have been established so far.
 const OPENED: &str = "opened() { awk '/^Tcp: [0-9]/ {print $7}' /proc/net/snmp; }";
 
@@ -153,20 +156,18 @@ impl<'a> Pod<'a> {
         self.count_in_namespaces(&self.lab.machine()?.first_process(self.name)?, &["--net", "--pid"], &script)
     }
 
+    /// Kills the pod's Envoy, which carries traffic until then; on a machine only. The answer is how many connections that
+    /// were redirected to it somebody can have accepted when it ended.
+    pub(crate) fn kill_envoy_counting(&self) -> Result<u64> {
+        let (agent, process) = (self.lab.machine()?.first_process(self.name)?, self.envoy_process()?);
+        self.count_in_namespaces(&agent, &["--net", "--pid"], &kill_counting(&process, ACCEPTED))
+    }
+
     /// Kills the pod's whole sidecar; on a machine only. The answer is how many connections that were redirected to it
     /// were established then: those that were there, and those that came while it ended.
     pub(crate) fn kill_sidecar_counting(&self) -> Result<u64> {
         let agent = self.lab.machine()?.first_process(self.name)?;
-        // A process may be a zombie while others of its threads still have its sockets; once it is gone, nobody has.
-        let script = format!(
-            "{OPENED}
-             before=$(opened)
-             there=$(ss -Htn state established state close-wait sport = :15001 | wc -l)
-             kill -KILL {agent} || exit
-             while [ -e /proc/{agent} ]; do :; done
-             echo $((there + $(opened) - before))"
-        );
-        self.count_in_namespaces(&agent, &["--net"], &script)
+        self.count_in_namespaces(&agent, &["--net"], &kill_counting(&agent, ESTABLISHED))
     }
 
     /// Runs a command of this machine in the pod's network.
@@ -213,6 +214,20 @@ impl<'a> Pod<'a> {
         let (rate, seconds) = (rate.to_string(), seconds.to_string());
         self.demo_in_background(&["load", url, "--rate", &rate, "--seconds", &seconds])
     }
+}
+
+/// A script that kills a process and prints how many connections there were when it ended: those that `count` counts, and
+/// those that came while it ended.
+fn kill_counting(process: &str, count: &str) -> String {
+    // A process may be a zombie while others of its threads still have its sockets; once it is gone, nobody has.
+    format!(
+        "{OPENED}
+         before=$(opened)
+         there=$({count})
+         kill -KILL {process} || exit
+         while kill -0 {process} 2>&-; do :; done
+         echo $((there + $(opened) - before))"
+    )
 }
 
 fn number(counted: &str) -> Result<u64> {

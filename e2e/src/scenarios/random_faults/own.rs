@@ -40,7 +40,7 @@ impl OwnFault {
     pub(super) fn make(self, pod: &Pod<'_>) -> Result<u64> {
         match self {
             OwnFault::Nothing => Ok(0),
-            OwnFault::EnvoyKilled => pod.signal_envoy("KILL"),
+            OwnFault::EnvoyKilled => pod.kill_envoy_counting(),
             OwnFault::EnvoyStopped => pod.stop_envoy_until_killed(),
             OwnFault::SidecarKilled => pod.kill_sidecar_counting(),
         }
@@ -50,8 +50,7 @@ impl OwnFault {
     pub(super) fn explains_ends_of_envoy(self, restarts: u64, hangs: u64) -> bool {
         match self {
             OwnFault::Nothing | OwnFault::SidecarKilled => (restarts, hangs) == (0, 0),
-            // It stands still while its connections are counted, and on a busy machine that takes long enough to be seen.
-            OwnFault::EnvoyKilled => restarts == 1 && hangs <= 1,
+            OwnFault::EnvoyKilled => (restarts, hangs) == (1, 0),
             OwnFault::EnvoyStopped => (restarts, hangs) == (1, 1),
         }
     }
