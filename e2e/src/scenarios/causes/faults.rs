@@ -169,22 +169,23 @@ pub(super) const FAULTS: &[Fault] = &[
     },
     Fault {
         name: "left-behind",
+        image: Broken::Sidecar("[ $1 = init ] || until [ -e /dev/shm/has-left ]; do sleep 0.02; done"),
         begin: |lab, pod| {
-            let before = start_while_the_controller_stands_still(lab, pod)?;
-            lab.apply(&plain_namespace("shop"))?;
-            wait_for("the controller will read of it", || {
-                let label = format!("grep monitored-by /run/osm-local/{}/objects/namespace.shop.json", lab.name());
-                let found = lab.node(&["sh", "-c", &label])?;
-                ensure!(found.code == Some(1), "it would not yet: {}", found.all());
-                Ok(())
+            let began = start(lab, pod)?;
+            lab.wait_for(&format!("shop/{pod}"), "injected", |_| {
+                lab.startup_of(&format!("shop/{pod}")).is_ok_and(|startup| startup.first("sidecar-started").is_some())
             })?;
-            go_on(lab, before)
+            lab.apply(&plain_namespace("shop"))?;
+            // The agent begins only afterwards: it would be programmed before, and a gate that is open stays open.
+            the_mesh_has_no_services(lab)?;
+            let begin = lab.pod(&format!("shop/{pod}")).exec_in("envoy", &["touch", "/dev/shm/has-left"])?;
+            begin.success().context("letting the agent begin")?;
+            Ok(began)
         },
         end: |lab, pod| {
             lab.apply(&mesh_namespace("shop"))?;
             remove(lab, pod)
         },
-        met_by: MADE,
         reason: "namespace-not-in-mesh",
         owner: "namespace",
         words: "namespace shop is not in the mesh osm",
@@ -370,24 +371,25 @@ fn with_token(lab: &Lab, pod: &str, audience: &str, until: u64) -> Result<Instan
 
 /// Makes a pod, and changes what the controller will read of it while the controller does nothing.
 fn while_the_controller_stands_still(lab: &Lab, pod: &str, change: &str) -> Result<Instant> {
-    let before = start_while_the_controller_stands_still(lab, pod)?;
-    let change = format!("OBJECTS=/run/osm-local/{}/objects POD={pod}; {change}", lab.name());
-    lab.node(&["sh", "-c", &change])?.success().context("changing what the controller reads")?;
-    go_on(lab, before)
-}
-
-fn start_while_the_controller_stands_still(lab: &Lab, pod: &str) -> Result<Instant> {
     lab.signal("osm-controller", "STOP")?;
-    let began = start(lab, pod)?;
+    start(lab, pod)?;
     lab.wait_for(&format!("shop/{pod}"), "held by a controller that stands still", |_| {
         // What the controller will read of the pod does not change any more.
         lab.startup_of(&format!("shop/{pod}"))
             .is_ok_and(|startup| startup.missing.first().is_some_and(|item| item.reason == "controller-silent"))
     })?;
-    Ok(began)
-}
-
-fn go_on(lab: &Lab, _: Instant) -> Result<Instant> {
+    let change = format!("OBJECTS=/run/osm-local/{}/objects POD={pod}; {change}", lab.name());
+    lab.node(&["sh", "-c", &change])?.success().context("changing what the controller reads")?;
     lab.signal("osm-controller", "CONT")?;
     Ok(Instant::now())
+}
+
+/// Waits until the controller has published that the only namespace with services is outside the mesh.
+fn the_mesh_has_no_services(lab: &Lab) -> Result<()> {
+    wait_for("the controller knows that the namespace has left", || {
+        let page = lab.node(&["curl", "-s", "http://127.0.0.1:9091/metrics"])?.success()?;
+        let services = page.lines().find(|line| line.starts_with("osm_services "));
+        ensure!(services == Some("osm_services 0"), "it says {services:?}");
+        Ok(())
+    })
 }
